@@ -1,1 +1,16 @@
-//! alpamayo-backends
+//! The heavy operations of Alpamayo-R1 over Burn's backends.
+//!
+//! [`ModelBackend`] names every operation that decides the model's speed. Each has a default body in plain Burn operations
+//! (module [`definition`]): that body *is* the definition of the operation, runs on any backend, and is what the kernels
+//! of the faster backends are tested against. [`layers`] holds the parameters those operations read (linear weights in
+//! their stored formats, norms, rotary tables, the key-value cache).
+#![deny(missing_docs)]
+
+pub mod backend;
+pub mod definition;
+pub mod error;
+pub mod instances;
+pub mod layers;
+
+pub use backend::ModelBackend;
+pub use error::{Error, Result};

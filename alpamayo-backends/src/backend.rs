@@ -1,0 +1,166 @@
+//! The trait of the model's heavy operations.
+
+use burn::tensor::{Int, Tensor, backend::Backend};
+
+use crate::definition;
+use crate::error::Result;
+use crate::layers::{
+    Activation, Attention, HeadNorms, KeyValue, LayerCache, Linear, Norm, Rotary, RowLengths, Weight, WeightFormat,
+    WeightSource,
+};
+
+/// A Burn backend with the operations that decide Alpamayo-R1's speed.
+///
+/// Every operation has a default body in plain Burn operations, its definition. An instance overrides what it has a kernel or
+/// a workaround for; `impl ModelBackend for MyBackend {}` is a complete instance.
+///
+/// Activations are `[tokens, features]`, rows of a batch one after another. Unless said otherwise they are f32.
+pub trait ModelBackend: Backend {
+    /// Moves a weight to the device in the given storage format. Values are converted exactly as the format's docs say.
+    ///
+    /// # Errors
+    /// When the bytes don't fill the shape or the format can't hold it on this backend.
+    fn store_weight(source: &WeightSource<'_>, format: WeightFormat, device: &Self::Device) -> Result<Weight<Self>> {
+        definition::store_weight(source, format, device)
+    }
+
+    /// A device weight of random values, uniform in ±`amplitude`, made without a checkpoint (for measuring at the released size).
+    ///
+    /// # Errors
+    /// When the format can't hold the shape on this backend.
+    fn random_weight(
+        shape: (usize, usize),
+        amplitude: f64,
+        format: WeightFormat,
+        device: &Self::Device,
+    ) -> Result<Weight<Self>> {
+        definition::random_weight(shape, amplitude, format, device)
+    }
+
+    /// Whether the backend can store weights in this format.
+    fn supports_format(format: WeightFormat, device: &Self::Device) -> bool {
+        definition::supports_format::<Self>(format, device)
+    }
+
+    /// Pixels of image patches, normalised: `(x - 127.5) / 127.5`, each patch repeated over the temporal patch size.
+    ///
+    /// `pixels` is `[patches, channels, area]` u8; the result `[patches, channels · temporal · area]`.
+    fn normalize_pixels(
+        pixels: &[u8],
+        channels: usize,
+        temporal: usize,
+        area: usize,
+        device: &Self::Device,
+    ) -> Tensor<Self, 2> {
+        definition::normalize_pixels(pixels, channels, temporal, area, device)
+    }
+
+    /// Rows of a table `[vocabulary, features]` for the given ids: `[ids, features]`.
+    fn embedding(ids: Tensor<Self, 1, Int>, table: &Weight<Self>) -> Tensor<Self, 2> {
+        definition::embedding(ids, table)
+    }
+
+    /// `x` `[tokens, features]` normalised over its features.
+    fn normalize(x: Tensor<Self, 2>, norm: &Norm<Self>) -> Tensor<Self, 2> {
+        definition::normalize(x, norm)
+    }
+
+    /// `activation(x · weightᵀ + bias)`: `[tokens, in]` → `[tokens, out]`.
+    fn project(x: Tensor<Self, 2>, linear: &Linear<Self>, activation: Activation) -> Tensor<Self, 2> {
+        definition::project(x, linear, activation)
+    }
+
+    /// `activation(norm(x) · weightᵀ + bias)`: `[tokens, in]` → `[tokens, out]`.
+    fn norm_project(
+        x: Tensor<Self, 2>,
+        norm: &Norm<Self>,
+        linear: &Linear<Self>,
+        activation: Activation,
+    ) -> Tensor<Self, 2> {
+        Self::project(Self::normalize(x, norm), linear, activation)
+    }
+
+    /// `residual + x · weightᵀ + bias`: `[tokens, in]`, `[tokens, out]` → `[tokens, out]`.
+    fn project_add(x: Tensor<Self, 2>, linear: &Linear<Self>, residual: Tensor<Self, 2>) -> Tensor<Self, 2> {
+        residual + Self::project(x, linear, Activation::None)
+    }
+
+    /// `silu(g) · u` where `g | u = norm(x) · gate_upᵀ`: `[tokens, in]` → `[tokens, intermediate]`.
+    ///
+    /// `gate_up` is `[2 · intermediate, in]`: all rows of the gate, then all of the up projection.
+    fn norm_gate_up(x: Tensor<Self, 2>, norm: &Norm<Self>, gate_up: &Linear<Self>) -> Tensor<Self, 2> {
+        definition::gate(Self::norm_project(x, norm, gate_up, Activation::None))
+    }
+
+    /// Adds `values` `[rows, features]` to the rows of `x` `[tokens, features]` that `rows` names, each at most once.
+    fn add_rows(x: Tensor<Self, 2>, rows: Tensor<Self, 1, Int>, values: Tensor<Self, 2>) -> Tensor<Self, 2> {
+        definition::add_rows(x, rows, values)
+    }
+
+    /// Vision attention: bidirectional within each image, 2-D rotation in f32.
+    ///
+    /// `qkv` is `[patches, 3 · heads · head_dim]`, all of q, then k, then v; `rotary` has one row per patch; `image_lengths` the
+    /// patches of each image. Returns `[patches, heads · head_dim]`.
+    fn vision_attention(
+        qkv: Tensor<Self, 2>,
+        attention: &Attention,
+        rotary: &Rotary<Self>,
+        image_lengths: &[usize],
+    ) -> Tensor<Self, 2> {
+        definition::vision_attention(qkv, attention, rotary, image_lengths)
+    }
+
+    /// Causal attention of whole prompts that fills the prompt cache.
+    ///
+    /// `qkv` is `[clips · length, qkv_features]`; queries and keys are normalised per head and rotated (`rotary` has one row per
+    /// token of all clips), keys and values are written to `prompt`, whose capacity is `length`. Returns
+    /// `[clips · length, heads · head_dim]`.
+    fn prefill_attention(
+        qkv: Tensor<Self, 2>,
+        attention: &Attention,
+        norms: &HeadNorms<Self>,
+        rotary: &Rotary<Self>,
+        prompt: &mut KeyValue<Self>,
+    ) -> Tensor<Self, 2> {
+        definition::prefill_attention(qkv, attention, norms, rotary, prompt)
+    }
+
+    /// Causal attention of the next tokens of every row over the clip's prompt and the row's own suffix.
+    ///
+    /// `qkv` is `[rows · tokens, qkv_features]` (one token per row when decoding, more under teacher forcing); its keys and
+    /// values are written to the suffix from `position` on. Returns `[rows · tokens, heads · head_dim]`.
+    fn decode_attention(
+        qkv: Tensor<Self, 2>,
+        attention: &Attention,
+        norms: &HeadNorms<Self>,
+        rotary: &Rotary<Self>,
+        cache: &mut LayerCache<Self>,
+        position: usize,
+    ) -> Tensor<Self, 2> {
+        definition::decode_attention(qkv, attention, norms, rotary, cache, position)
+    }
+
+    /// Bidirectional attention of the action tokens among themselves, over the clip's prompt and over the first
+    /// `suffix_lengths[row]` tokens of the row's suffix. The cache is only read.
+    ///
+    /// `qkv` is `[rows · tokens, qkv_features]`; returns `[rows · tokens, heads · head_dim]`.
+    fn expert_attention(
+        qkv: Tensor<Self, 2>,
+        attention: &Attention,
+        norms: &HeadNorms<Self>,
+        rotary: &Rotary<Self>,
+        cache: &LayerCache<Self>,
+        suffix_lengths: &RowLengths<Self>,
+    ) -> Tensor<Self, 2> {
+        definition::expert_attention(qkv, attention, norms, rotary, cache, suffix_lengths)
+    }
+
+    /// Fourier features of waypoints and of the flow's time.
+    ///
+    /// `x` is `[waypoints, inputs]`, `frequencies` `[inputs + 1, n]` (the last row is the time's). For each input and then the time:
+    /// `√2 · [sin(2π f x), cos(2π f x)]`, the angle formed in f32 as `(x · f) · 2π` with `x · f` rounded first. Angles reach
+    /// 2,000 radians, so the sine must be exact there. Returns `[waypoints, (inputs + 1) · 2 n]`.
+    fn fourier_features(x: Tensor<Self, 2>, time: f32, frequencies: &Tensor<Self, 2>) -> Tensor<Self, 2> {
+        definition::fourier_features(x, time, frequencies)
+    }
+}

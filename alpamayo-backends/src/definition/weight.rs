@@ -1,0 +1,185 @@
+//! Weight storage: from a checkpoint's bytes to a device tensor, and back to floats.
+
+use burn::module::{Param, ParamId};
+use burn::tensor::{Bytes, DType, Distribution, ElementConversion, Int, Tensor, TensorData, backend::Backend};
+use half::{bf16, f16};
+
+use crate::ModelBackend;
+use crate::error::{Error, Result};
+use crate::layers::{FloatWeight, PackedWeight, SourceType, Weight, WeightFormat, WeightSource};
+
+/// See [`ModelBackend::store_weight`].
+///
+/// # Errors
+/// As there.
+pub fn store_weight<B: ModelBackend>(
+    source: &WeightSource<'_>,
+    format: WeightFormat,
+    device: &B::Device,
+) -> Result<Weight<B>> {
+    check(source)?;
+    let WeightSource { rows, columns, .. } = *source;
+    Ok(match format {
+        WeightFormat::F32 => float(TensorData::new(values(source), [rows, columns]), DType::F32, device),
+        WeightFormat::F16 => {
+            let values: Vec<f16> = values(source).into_iter().map(f16::from_f32).collect();
+            float(TensorData::new(values, [rows, columns]), DType::F16, device)
+        }
+        WeightFormat::Bf16 => {
+            let columns = even_columns(rows, columns)?;
+            let shape = [rows, columns / 2];
+            let bytes = Bytes::from_bytes_vec(packed_bytes(source));
+            packed(Tensor::from_data(
+                TensorData::from_bytes(bytes, shape, DType::I32),
+                (device, DType::I32),
+            ))
+        }
+    })
+}
+
+/// See [`ModelBackend::random_weight`].
+///
+/// # Errors
+/// As there.
+pub fn random_weight<B: ModelBackend>(
+    (rows, columns): (usize, usize),
+    amplitude: f64,
+    format: WeightFormat,
+    device: &B::Device,
+) -> Result<Weight<B>> {
+    let uniform = || {
+        Tensor::<B, 2>::random(
+            [rows, columns],
+            Distribution::Uniform(-amplitude, amplitude),
+            (device, DType::F32),
+        )
+    };
+    Ok(match format {
+        WeightFormat::F32 => from_values(uniform(), false),
+        WeightFormat::F16 => from_values(uniform().cast(DType::F16), false),
+        WeightFormat::Bf16 => {
+            let columns = even_columns(rows, columns)?;
+            let bits: Vec<u8> = uniform()
+                .into_data()
+                .iter::<f32>()
+                .flat_map(|value| bf16::from_f32(value).to_le_bytes())
+                .collect();
+            let data = TensorData::from_bytes(Bytes::from_bytes_vec(bits), [rows, columns / 2], DType::I32);
+            packed(Tensor::from_data(data, (device, DType::I32)))
+        }
+    })
+}
+
+/// See [`ModelBackend::supports_format`].
+pub fn supports_format<B: Backend>(format: WeightFormat, device: &B::Device) -> bool {
+    match format {
+        WeightFormat::F32 | WeightFormat::Bf16 => true,
+        WeightFormat::F16 => B::supports_dtype(device, DType::F16),
+    }
+}
+
+/// The weight's values as f32, `[out, in]`.
+pub fn float_weight<B: Backend>(weight: &Weight<B>) -> Tensor<B, 2> {
+    match weight {
+        Weight::Float(weight) if weight.transposed => weight.values.val().cast(DType::F32).transpose(),
+        Weight::Float(weight) => weight.values.val().cast(DType::F32),
+        Weight::Bf16(weight) => widen(weight.words.val()),
+    }
+}
+
+/// The f32 values of packed bf16 bits: `[rows, words]` → `[rows, 2 · words]`.
+///
+/// Burn has no bit cast, so each 16-bit pattern is looked up in a table of all of them: exact by construction.
+pub(super) fn widen<B: Backend>(words: Tensor<B, 2, Int>) -> Tensor<B, 2> {
+    let [rows, columns] = words.dims();
+    let device = words.device();
+    let table: Vec<f32> = (0..=u16::MAX).map(|bits| bf16::from_bits(bits).to_f32()).collect();
+    let table = Tensor::<B, 1>::from_data(TensorData::new(table, [1 << 16]), (&device, DType::F32));
+    let low = words.clone().bitwise_and_scalar(0xffff_i32.elem());
+    let high = words
+        .bitwise_right_shift_scalar(16_i32.elem())
+        .bitwise_and_scalar(0xffff_i32.elem());
+    let patterns: Tensor<B, 3, Int> = Tensor::stack(vec![low, high], 2);
+    table
+        .select(0, patterns.reshape([rows * columns * 2]))
+        .reshape([rows, columns * 2])
+}
+
+fn check(source: &WeightSource<'_>) -> Result<()> {
+    let expected = source.rows * source.columns * source.source_type.size();
+    let actual = source.pieces.iter().map(|piece| piece.len()).sum();
+    if actual == expected {
+        return Ok(());
+    }
+    Err(Error::WeightSize {
+        rows: source.rows,
+        columns: source.columns,
+        format: source.source_type.name(),
+        expected,
+        actual,
+    })
+}
+
+fn even_columns(rows: usize, columns: usize) -> Result<usize> {
+    if columns.is_multiple_of(2) {
+        return Ok(columns);
+    }
+    Err(Error::UnsupportedFormat {
+        format: "packed bf16",
+        rows,
+        columns,
+        reason: "two elements share a word, so the number of input features must be even".into(),
+    })
+}
+
+fn values(source: &WeightSource<'_>) -> Vec<f32> {
+    let mut values = Vec::with_capacity(source.rows * source.columns);
+    for piece in &source.pieces {
+        match source.source_type {
+            SourceType::Bf16 => values.extend(pairs(piece).map(|bytes| bf16::from_le_bytes(bytes).to_f32())),
+            SourceType::F16 => values.extend(pairs(piece).map(|bytes| f16::from_le_bytes(bytes).to_f32())),
+            SourceType::F32 => {
+                values.extend(
+                    piece
+                        .chunks_exact(4)
+                        .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])),
+                );
+            }
+        }
+    }
+    values
+}
+
+fn pairs(bytes: &[u8]) -> impl Iterator<Item = [u8; 2]> + '_ {
+    bytes.chunks_exact(2).map(|pair| [pair[0], pair[1]])
+}
+
+/// The source as bf16 bytes; a bf16 source is copied as it is, others are rounded to nearest even.
+fn packed_bytes(source: &WeightSource<'_>) -> Vec<u8> {
+    if source.source_type == SourceType::Bf16 {
+        return source.pieces.concat();
+    }
+    values(source)
+        .into_iter()
+        .flat_map(|value| bf16::from_f32(value).to_le_bytes())
+        .collect()
+}
+
+fn float<B: Backend>(data: TensorData, dtype: DType, device: &B::Device) -> Weight<B> {
+    from_values(Tensor::from_data(data, (device, dtype)), false)
+}
+
+/// A float weight from its tensor.
+pub(crate) fn from_values<B: Backend>(values: Tensor<B, 2>, transposed: bool) -> Weight<B> {
+    Weight::Float(FloatWeight {
+        values: Param::initialized(ParamId::new(), values),
+        transposed,
+    })
+}
+
+/// A packed weight from its words.
+pub(crate) fn packed<B: Backend>(words: Tensor<B, 2, Int>) -> Weight<B> {
+    Weight::Bf16(PackedWeight {
+        words: Param::initialized(ParamId::new(), words),
+    })
+}

@@ -1,0 +1,13 @@
+//! The parameters and tables that the operations of [`ModelBackend`](crate::ModelBackend) read.
+
+mod cache;
+mod linear;
+mod norm;
+mod rotary;
+mod weight;
+
+pub use cache::{CacheConfig, CacheFormat, KeyValue, LayerCache, RowLengths};
+pub use linear::{Activation, Linear};
+pub use norm::{LayerNorm, Norm, RmsNorm};
+pub use rotary::{Attention, HeadNorms, Rotary};
+pub use weight::{FloatWeight, PackedWeight, SourceType, Weight, WeightFormat, WeightSource};
