@@ -24,6 +24,14 @@ pub trait ModelBackend: Backend {
         definition::store_weight(source, format, device)
     }
 
+    /// As [`store_weight`](Self::store_weight), for a table whose rows [`embedding`](Self::embedding) looks up.
+    ///
+    /// # Errors
+    /// As there.
+    fn store_table(source: &WeightSource<'_>, format: WeightFormat, device: &Self::Device) -> Result<Weight<Self>> {
+        Self::store_weight(source, format, device)
+    }
+
     /// A device weight of random values, uniform in ±`amplitude`, made without a checkpoint (for measuring at the released size).
     ///
     /// # Errors

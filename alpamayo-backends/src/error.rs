@@ -45,4 +45,33 @@ pub enum Error {
         /// The device's own words.
         message: String,
     },
+    /// No such name among the backends.
+    #[error("unknown device `{name}`; known are {known}, with `:index` behind those that are numbered (cuda:0)")]
+    UnknownDevice {
+        /// What was asked for.
+        name: String,
+        /// The known names.
+        known: String,
+    },
+    /// The backend isn't part of this build.
+    #[error("this build has no {backend} backend; compile with `--features {feature}`")]
+    NotCompiled {
+        /// The backend's name.
+        backend: &'static str,
+        /// The feature that compiles it.
+        feature: &'static str,
+    },
+    /// The machine has no such device.
+    #[error("no device {device} on this machine (of this backend: {found}); {hint}")]
+    NoDevice {
+        /// What was asked for.
+        device: String,
+        /// The backend's devices that are there.
+        found: String,
+        /// What to check.
+        hint: &'static str,
+    },
+    /// The build has no backend at all.
+    #[error("this build has no backend; compile with `--features flex` or another backend's feature")]
+    NoBackend,
 }

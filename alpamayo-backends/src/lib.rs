@@ -8,9 +8,11 @@
 
 pub mod backend;
 pub mod definition;
+pub mod device;
 pub mod error;
 pub mod instances;
 pub mod layers;
 
 pub use backend::ModelBackend;
+pub use device::{BackendKind, Device, DeviceVisitor};
 pub use error::{Error, Result};

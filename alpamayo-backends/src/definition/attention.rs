@@ -1,6 +1,6 @@
 //! The four attentions, as products and a softmax over materialised scores.
 
-use burn::tensor::{Bool, DType, Tensor, TensorData, activation::softmax, backend::Backend};
+use burn::tensor::{Bool, DType, Int, Tensor, TensorData, activation::softmax, backend::Backend};
 
 use super::rotary::{normalize_heads, rotate};
 use crate::layers::{Attention, HeadNorms, KeyValue, LayerCache, Rotary, RowLengths};
@@ -164,6 +164,14 @@ fn write<B: Backend>(cache: &mut KeyValue<B>, key: Tensor<B, 4>, value: Tensor<B
     let [rows, heads, tokens, head_dim] = key.dims();
     let ranges = [0..rows, 0..heads, position..position + tokens, 0..head_dim];
     let dtype = cache.key.dtype();
+    if cache.key.dims() == key.dims() {
+        // Nothing of the old cache remains: replacing it spares backends that copy on assignment.
+        *cache = KeyValue {
+            key: key.cast(dtype),
+            value: value.cast(dtype),
+        };
+        return;
+    }
     cache
         .key
         .inplace(|cache| cache.slice_assign(ranges.clone(), key.cast(dtype)));
@@ -187,7 +195,7 @@ fn hidden_mask<B: Backend>(
     }
     let data = TensorData::new(values, [rows, 1, tokens, context]);
     // Through integers: not every backend takes booleans from the host.
-    Tensor::<B, 4, burn::tensor::Int>::from_data(data, (&query.device(), DType::I32)).equal_elem(1)
+    Tensor::<B, 4, Int>::from_data(data, &query.device()).equal_elem(1)
 }
 
 /// Softmax attention of `[rows, heads, tokens, head_dim]` queries over grouped keys and values; returns

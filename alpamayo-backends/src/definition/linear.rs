@@ -13,6 +13,11 @@ pub fn project<B: ModelBackend>(x: Tensor<B, 2>, linear: &Linear<B>, activation:
         Weight::Float(weight) if weight.transposed => x.matmul(weight.values.val().cast(DType::F32)),
         weight => x.matmul(float_weight(weight).transpose()),
     };
+    finish(product, linear, activation)
+}
+
+/// Adds the layer's bias to a product `[tokens, out]` and applies the activation.
+pub fn finish<B: ModelBackend>(product: Tensor<B, 2>, linear: &Linear<B>, activation: Activation) -> Tensor<B, 2> {
     let sum = match &linear.bias {
         Some(bias) => product + bias.val().unsqueeze(),
         None => product,

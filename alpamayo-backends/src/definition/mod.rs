@@ -14,8 +14,10 @@ mod weight;
 pub use attention::{decode_attention, expert_attention, prefill_attention, vision_attention};
 pub use embedding::{add_rows, embedding};
 pub use fourier::fourier_features;
-pub use linear::{activate, gate, project};
+pub use linear::{activate, finish, gate, project};
 pub use norm::normalize;
 pub use pixels::normalize_pixels;
 pub use rotary::{normalize_heads, rotate};
-pub use weight::{float_weight, random_weight, store_weight, supports_format};
+pub use weight::{
+    float_weight, from_values, host_values, packed, random_weight, store_weight, supports_format, uniform,
+};

@@ -17,23 +17,31 @@ pub fn store_weight<B: ModelBackend>(
     format: WeightFormat,
     device: &B::Device,
 ) -> Result<Weight<B>> {
+    if format != WeightFormat::Bf16 {
+        let values = host_values(source, format)?;
+        return Ok(from_values(
+            Tensor::from_data(values, (device, format.float_dtype())),
+            false,
+        ));
+    }
     check(source)?;
-    let WeightSource { rows, columns, .. } = *source;
+    let columns = even_columns(source.rows, source.columns)?;
+    let bytes = Bytes::from_bytes_vec(bf16_bytes(source));
+    let data = TensorData::from_bytes(bytes, [source.rows, columns / 2], DType::I32);
+    Ok(packed(Tensor::from_data(data, (device, DType::I32))))
+}
+
+/// A source's elements `[rows, columns]` in the format's float type.
+///
+/// # Errors
+/// When the bytes don't fill the shape.
+pub fn host_values(source: &WeightSource<'_>, format: WeightFormat) -> Result<TensorData> {
+    check(source)?;
+    let shape = [source.rows, source.columns];
     Ok(match format {
-        WeightFormat::F32 => float(TensorData::new(values(source), [rows, columns]), DType::F32, device),
-        WeightFormat::F16 => {
-            let values: Vec<f16> = values(source).into_iter().map(f16::from_f32).collect();
-            float(TensorData::new(values, [rows, columns]), DType::F16, device)
-        }
-        WeightFormat::Bf16 => {
-            let columns = even_columns(rows, columns)?;
-            let shape = [rows, columns / 2];
-            let bytes = Bytes::from_bytes_vec(packed_bytes(source));
-            packed(Tensor::from_data(
-                TensorData::from_bytes(bytes, shape, DType::I32),
-                (device, DType::I32),
-            ))
-        }
+        WeightFormat::F32 => TensorData::new(values(source), shape),
+        WeightFormat::F16 => TensorData::new(values(source).into_iter().map(f16::from_f32).collect::<Vec<_>>(), shape),
+        WeightFormat::Bf16 => TensorData::from_bytes(Bytes::from_bytes_vec(bf16_bytes(source)), shape, DType::BF16),
     })
 }
 
@@ -47,27 +55,27 @@ pub fn random_weight<B: ModelBackend>(
     format: WeightFormat,
     device: &B::Device,
 ) -> Result<Weight<B>> {
-    let uniform = || {
-        Tensor::<B, 2>::random(
-            [rows, columns],
-            Distribution::Uniform(-amplitude, amplitude),
-            (device, DType::F32),
-        )
-    };
-    Ok(match format {
-        WeightFormat::F32 => from_values(uniform(), false),
-        WeightFormat::F16 => from_values(uniform().cast(DType::F16), false),
-        WeightFormat::Bf16 => {
-            let columns = even_columns(rows, columns)?;
-            let bits: Vec<u8> = uniform()
-                .into_data()
-                .iter::<f32>()
-                .flat_map(|value| bf16::from_f32(value).to_le_bytes())
-                .collect();
-            let data = TensorData::from_bytes(Bytes::from_bytes_vec(bits), [rows, columns / 2], DType::I32);
-            packed(Tensor::from_data(data, (device, DType::I32)))
-        }
-    })
+    let values = uniform([rows, columns], amplitude, device);
+    if format != WeightFormat::Bf16 {
+        return Ok(from_values(values.cast(format.float_dtype()), false));
+    }
+    let columns = even_columns(rows, columns)?;
+    let bits: Vec<u8> = values
+        .into_data()
+        .iter::<f32>()
+        .flat_map(|value| bf16::from_f32(value).to_le_bytes())
+        .collect();
+    let data = TensorData::from_bytes(Bytes::from_bytes_vec(bits), [rows, columns / 2], DType::I32);
+    Ok(packed(Tensor::from_data(data, (device, DType::I32))))
+}
+
+/// Random f32 values, uniform in ±`amplitude`.
+pub fn uniform<B: Backend>(shape: [usize; 2], amplitude: f64, device: &B::Device) -> Tensor<B, 2> {
+    Tensor::random(
+        shape,
+        Distribution::Uniform(-amplitude, amplitude),
+        (device, DType::F32),
+    )
 }
 
 /// See [`ModelBackend::supports_format`].
@@ -155,7 +163,7 @@ fn pairs(bytes: &[u8]) -> impl Iterator<Item = [u8; 2]> + '_ {
 }
 
 /// The source as bf16 bytes; a bf16 source is copied as it is, others are rounded to nearest even.
-fn packed_bytes(source: &WeightSource<'_>) -> Vec<u8> {
+fn bf16_bytes(source: &WeightSource<'_>) -> Vec<u8> {
     if source.source_type == SourceType::Bf16 {
         return source.pieces.concat();
     }
@@ -165,12 +173,8 @@ fn packed_bytes(source: &WeightSource<'_>) -> Vec<u8> {
         .collect()
 }
 
-fn float<B: Backend>(data: TensorData, dtype: DType, device: &B::Device) -> Weight<B> {
-    from_values(Tensor::from_data(data, (device, dtype)), false)
-}
-
 /// A float weight from its tensor.
-pub(crate) fn from_values<B: Backend>(values: Tensor<B, 2>, transposed: bool) -> Weight<B> {
+pub fn from_values<B: Backend>(values: Tensor<B, 2>, transposed: bool) -> Weight<B> {
     Weight::Float(FloatWeight {
         values: Param::initialized(ParamId::new(), values),
         transposed,
@@ -178,7 +182,7 @@ pub(crate) fn from_values<B: Backend>(values: Tensor<B, 2>, transposed: bool) ->
 }
 
 /// A packed weight from its words.
-pub(crate) fn packed<B: Backend>(words: Tensor<B, 2, Int>) -> Weight<B> {
+pub fn packed<B: Backend>(words: Tensor<B, 2, Int>) -> Weight<B> {
     Weight::Bf16(PackedWeight {
         words: Param::initialized(ParamId::new(), words),
     })

@@ -3,7 +3,7 @@
 //! Storage and arithmetic are two things: whatever the format, a product with the weight accumulates in f32.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Int, Tensor, backend::Backend};
+use burn::tensor::{DType, Int, Tensor, backend::Backend};
 
 /// The element type of a weight in a checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +58,17 @@ pub enum WeightFormat {
     F16,
     /// The checkpoint's own bf16 bits, two per 32-bit word.
     Bf16,
+}
+
+impl WeightFormat {
+    /// The float element type that holds the format's values.
+    pub fn float_dtype(self) -> DType {
+        match self {
+            Self::F32 => DType::F32,
+            Self::F16 => DType::F16,
+            Self::Bf16 => DType::BF16,
+        }
+    }
 }
 
 /// A weight as float elements.

@@ -1,0 +1,105 @@
+//! Candle, on its CPU, CUDA and Metal devices.
+//!
+//! What its Burn backend does badly, and what is done about it here:
+//! - a matrix that isn't contiguous is copied on every product: weights are stored with their input features first;
+//! - its CPU has no bf16 product: bf16 weights are widened for each product there;
+//! - assigning to a slice copies the tensor: the prompt's cache is replaced whole, and only the short suffix is assigned to;
+//! - its GELU is the tanh form, its booleans can't come from the host: the definitions use neither.
+#![allow(
+    deprecated,
+    reason = "burn-candle is deprecated as of 0.21, the release this project is built on"
+)]
+
+use burn::tensor::{DType, Tensor};
+use burn_candle::CandleDevice;
+
+use crate::ModelBackend;
+use crate::definition;
+use crate::device::{BackendKind, Device, Found};
+use crate::error::{Error, Result};
+use crate::layers::{Activation, Linear, Weight, WeightFormat, WeightSource};
+
+/// Candle with f32 activations.
+pub type Candle = burn_candle::Candle<f32, i64>;
+
+impl ModelBackend for Candle {
+    fn store_weight(source: &WeightSource<'_>, format: WeightFormat, device: &CandleDevice) -> Result<Weight<Self>> {
+        let values = definition::host_values(source, format)?;
+        let values = Tensor::<Self, 2>::from_data(values, (device, format.float_dtype()));
+        Ok(definition::from_values(contiguous(values.transpose()), true))
+    }
+
+    fn store_table(source: &WeightSource<'_>, format: WeightFormat, device: &CandleDevice) -> Result<Weight<Self>> {
+        let values = definition::host_values(source, format)?;
+        Ok(definition::from_values(
+            Tensor::from_data(values, (device, format.float_dtype())),
+            false,
+        ))
+    }
+
+    fn random_weight(
+        shape: (usize, usize),
+        amplitude: f64,
+        format: WeightFormat,
+        device: &CandleDevice,
+    ) -> Result<Weight<Self>> {
+        let values = definition::uniform([shape.1, shape.0], amplitude, device).cast(format.float_dtype());
+        Ok(definition::from_values(values, true))
+    }
+
+    fn project(x: Tensor<Self, 2>, linear: &Linear<Self>, activation: Activation) -> Tensor<Self, 2> {
+        let half = match &linear.weight {
+            Weight::Float(weight) if weight.values.dtype() == DType::BF16 && weight.transposed => weight,
+            _ => return definition::project(x, linear, activation),
+        };
+        if matches!(x.device(), CandleDevice::Cpu) {
+            return definition::project(x, linear, activation);
+        }
+        let product = x.cast(DType::BF16).matmul(half.values.val()).cast(DType::F32);
+        definition::finish(product, linear, activation)
+    }
+}
+
+/// The tensor in row-major order. Candle's reshape keeps the strides of a transposed tensor, an addition doesn't.
+fn contiguous(tensor: Tensor<Candle, 2>) -> Tensor<Candle, 2> {
+    let [rows, columns] = tensor.dims();
+    Tensor::cat(
+        vec![
+            tensor.clone().narrow(0, 0, rows / 2),
+            tensor.narrow(0, rows / 2, rows - rows / 2),
+        ],
+        0,
+    )
+    .reshape([rows, columns])
+}
+
+/// The Candle devices of this build and machine.
+pub(crate) fn list(kind: BackendKind) -> Vec<Found> {
+    match kind {
+        BackendKind::Candle => vec![Found::new(kind, 0, "CPU, Candle")],
+        BackendKind::CandleCuda | BackendKind::CandleMetal if kind.is_compiled() => (0..8)
+            .map_while(|index| {
+                open(Device { kind, index })
+                    .ok()
+                    .map(|_| Found::new(kind, index, "GPU, Candle"))
+            })
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// Opens a Candle device. Candle panics where there is none; that becomes an error.
+pub(crate) fn open(device: Device) -> Result<CandleDevice> {
+    let index = device.index;
+    let opened = std::panic::catch_unwind(|| match device.kind {
+        #[cfg(feature = "candle-cuda")]
+        BackendKind::CandleCuda => CandleDevice::cuda(index),
+        #[cfg(feature = "candle-metal")]
+        BackendKind::CandleMetal => CandleDevice::metal(index),
+        _ => CandleDevice::Cpu,
+    });
+    opened.map_err(|_| Error::Device {
+        context: format!("opening {device}"),
+        message: format!("Candle found no device {index}"),
+    })
+}
