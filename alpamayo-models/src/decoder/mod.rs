@@ -1,0 +1,7 @@
+//! The language model: decoder layers with grouped-query attention and interleaved multimodal rotary positions.
+
+mod layer;
+mod model;
+
+pub use layer::DecoderLayer;
+pub use model::Decoder;

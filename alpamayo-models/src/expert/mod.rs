@@ -1,0 +1,7 @@
+//! The action expert: a second decoder that reads the language model's cache and predicts the flow's velocity.
+
+mod action_in;
+mod model;
+
+pub use action_in::ActionInProjection;
+pub use model::Expert;
