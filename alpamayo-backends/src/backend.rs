@@ -24,7 +24,7 @@ pub trait ModelBackend: Backend {
         definition::store_weight(source, format, device)
     }
 
-    /// As [`store_weight`](Self::store_weight), for a table whose rows [`embedding`](Self::embedding) looks up.
+    /// As [`store_weight`](Self::store_weight), for a table whose rows [`lookup_rows`](Self::lookup_rows) looks up.
     ///
     /// # Errors
     /// As there.
@@ -64,8 +64,8 @@ pub trait ModelBackend: Backend {
     }
 
     /// Rows of a table `[vocabulary, features]` for the given ids: `[ids, features]`.
-    fn embedding(ids: Tensor<Self, 1, Int>, table: &Weight<Self>) -> Tensor<Self, 2> {
-        definition::embedding(ids, table)
+    fn lookup_rows(ids: Tensor<Self, 1, Int>, table: &Weight<Self>) -> Tensor<Self, 2> {
+        definition::lookup_rows(ids, table)
     }
 
     /// `x` `[tokens, features]` normalised over its features.

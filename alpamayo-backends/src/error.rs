@@ -74,4 +74,20 @@ pub enum Error {
     /// The build has no backend at all.
     #[error("this build has no backend; compile with `--features flex` or another backend's feature")]
     NoBackend,
+    /// An operation gave wrong values.
+    #[error(
+        "{device} computes {operation} ({shape}) wrongly: relative error {relative_error:.1e}, at most {tolerance:.0e} is rounding; update the driver or choose another backend"
+    )]
+    Verification {
+        /// The device.
+        device: String,
+        /// The operation's name.
+        operation: &'static str,
+        /// The shape at which it failed.
+        shape: String,
+        /// The error that was measured.
+        relative_error: f64,
+        /// The error that would have passed.
+        tolerance: f64,
+    },
 }

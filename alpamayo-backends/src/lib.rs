@@ -12,6 +12,7 @@ pub mod device;
 pub mod error;
 pub mod instances;
 pub mod layers;
+pub mod verify;
 
 pub use backend::ModelBackend;
 pub use device::{BackendKind, Device, DeviceVisitor};

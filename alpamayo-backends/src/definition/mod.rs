@@ -3,21 +3,21 @@
 //! These bodies run on any backend and are what kernels are tested against.
 
 mod attention;
-mod embedding;
 mod fourier;
 mod linear;
 mod norm;
 mod pixels;
 mod rotary;
+mod rows;
 mod weight;
 
 pub use attention::{decode_attention, expert_attention, prefill_attention, vision_attention};
-pub use embedding::{add_rows, embedding};
 pub use fourier::fourier_features;
 pub use linear::{activate, finish, gate, project};
 pub use norm::normalize;
 pub use pixels::normalize_pixels;
 pub use rotary::{normalize_heads, rotate};
+pub use rows::{add_rows, lookup_rows};
 pub use weight::{
     float_weight, from_values, host_values, packed, random_weight, store_weight, supports_format, uniform,
 };

@@ -6,8 +6,8 @@ use super::weight::widen;
 use crate::ModelBackend;
 use crate::layers::Weight;
 
-/// See [`ModelBackend::embedding`].
-pub fn embedding<B: ModelBackend>(ids: Tensor<B, 1, Int>, table: &Weight<B>) -> Tensor<B, 2> {
+/// See [`ModelBackend::lookup_rows`].
+pub fn lookup_rows<B: ModelBackend>(ids: Tensor<B, 1, Int>, table: &Weight<B>) -> Tensor<B, 2> {
     match table {
         Weight::Float(weight) if weight.transposed => weight.values.val().select(1, ids).transpose().cast(DType::F32),
         Weight::Float(weight) => weight.values.val().select(0, ids).cast(DType::F32),
