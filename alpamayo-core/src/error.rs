@@ -122,6 +122,47 @@ pub enum Error {
     #[error("cannot assign token positions: {0}")]
     Positions(String),
 
+    /// A sequence has another length than it must have.
+    #[error("{found} {what}, but there must be {expected}")]
+    Length {
+        /// What was counted: `actions`, `future positions` ….
+        what: &'static str,
+        /// How many there must be.
+        expected: String,
+        /// How many there are.
+        found: usize,
+    },
+
+    /// A trajectory and its tokens cannot be turned into each other.
+    #[error("trajectory tokens: {0}")]
+    TrajectoryTokens(String),
+
+    /// Actions and trajectories cannot be turned into each other.
+    #[error("action space: {0}")]
+    ActionSpace(String),
+
+    /// An option of token sampling is out of its range.
+    #[error("sampling option `{field}`: {reason}")]
+    Sampling {
+        /// The option.
+        field: &'static str,
+        /// What is wrong with its value, and which values are possible.
+        reason: String,
+    },
+
+    /// No token can be chosen from a row of logits.
+    #[error("no token can be chosen from the logits: {0}; a model with broken weights gives such logits")]
+    Logits(String),
+
+    /// A metric or a statistic is not defined for what was given.
+    #[error("{metric}: {reason}")]
+    Metric {
+        /// The metric or statistic.
+        metric: &'static str,
+        /// What is missing.
+        reason: String,
+    },
+
     /// A clip on disk or in memory is incomplete or contradicts itself.
     #[error("{}: {field}: {reason}", path.display())]
     Clip {
@@ -138,10 +179,18 @@ impl Error {
     /// [`Error::Io`] for `path`, to be used in `map_err`.
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_path_buf();
-        move |source| Self::Io {
-            action,
-            path,
-            source,
-        }
+        move |source| Self::Io { action, path, source }
     }
+}
+
+/// [`Error::Length`] unless `found` is `expected`.
+pub(crate) fn check_length(what: &'static str, expected: usize, found: usize) -> Result<()> {
+    if expected == found {
+        return Ok(());
+    }
+    Err(Error::Length {
+        what,
+        expected: expected.to_string(),
+        found,
+    })
 }

@@ -4,8 +4,31 @@
 //! Every module stands alone; together they are the model's pre- and postprocessing:
 //!
 //! - [`error`]: the crate's one error type.
+//! - [`trajectory_tokens`]: the history as tokens of the prompt.
+//! - [`sampling`]: logits to the next token; [`random`]: the streams behind it and the flow's noise.
+//! - [`reasoning`]: where a generated row stops, and the sentence in it.
+//! - [`metrics`]: how good trajectories are.
 #![deny(missing_docs)]
 
 pub mod error;
+mod local_fit;
+pub mod metrics;
+pub mod random;
+pub mod reasoning;
+pub mod rotation;
+pub mod sampling;
+pub mod scalar;
+#[cfg(test)]
+mod test_data;
+pub mod trajectory;
+pub mod trajectory_tokens;
 
+use error::check_length;
 pub use error::{Error, Result};
+pub use random::flow_noise;
+pub use reasoning::{StopPosition, extract_reasoning, is_finished, stop_position};
+pub use rotation::{rotation_from_yaw, unwrap_angles, yaw_of};
+pub use sampling::{RowSampler, SamplingOptions, probabilities};
+pub use scalar::Scalar;
+pub use trajectory::Trajectory;
+pub use trajectory_tokens::{DeltaTokenizer, fuse_history};

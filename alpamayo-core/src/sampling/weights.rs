@@ -1,0 +1,199 @@
+//! Unnormalised probabilities of a whole vocabulary, without sorting it.
+//!
+//! Top-p is defined on the sorted vocabulary, but only tokens close to where the cut falls need an order. Weights are
+//! added up in buckets by their leading bits, which are ordered as the weights are; buckets below the one that holds the
+//! cut are dropped as a whole, and only that one is sorted.
+
+use std::ops::Range;
+
+use super::SamplingOptions;
+use super::exp::exp_nonpositive;
+use crate::{Error, Result};
+
+/// Bits of a weight below its bucket's number: what stays is the exponent and six bits of the mantissa.
+const BUCKET_SHIFT: u32 = 17;
+/// Buckets for weights in [0, 1].
+const BUCKETS: usize = (1.0f32.to_bits() >> BUCKET_SHIFT) as usize + 1;
+/// Tokens whose weights are added up together when one is picked.
+const BLOCK: usize = 1024;
+/// Independent sums or maxima in loops over the vocabulary, so that they vectorise; the order of additions is fixed.
+const LANES: usize = 16;
+
+/// The weights of all tokens relative to the most likely one's; zero for tokens that are not kept.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Weights {
+    weights: Vec<f32>,
+    /// Sum of the weights of each bucket.
+    buckets: Vec<f64>,
+    /// The tokens of the bucket that holds the cut: scaled logit and id.
+    border: Vec<(f32, usize)>,
+    /// Copy of the logits that top-k may reorder.
+    selection: Vec<f32>,
+}
+
+impl Weights {
+    /// Fills in the weights, drops what `options` drop, and returns the total of the rest.
+    pub fn compute(&mut self, logits: &[f32], masked: &Range<u32>, options: &SamplingOptions) -> Result<f64> {
+        let allowed = allowed(logits.len(), masked);
+        let temperature = options.temperature as f32;
+        let max = max_logit(logits, &allowed)? / temperature;
+        let least = match options.top_k {
+            Some(k) => self.kth_largest(logits, &allowed, k) / temperature,
+            None => f32::NEG_INFINITY,
+        };
+        self.weights.clear();
+        self.weights.resize(logits.len(), 0.0);
+        for range in allowed {
+            let weights = &mut self.weights[range.clone()];
+            for (weight, &logit) in weights.iter_mut().zip(&logits[range]) {
+                let scaled = logit / temperature;
+                let kept = exp_nonpositive(scaled - max);
+                *weight = if scaled < least { 0.0 } else { kept };
+            }
+        }
+        let total = self.total();
+        if !total.is_finite() {
+            return Err(Error::Logits("divided by the temperature they overflow".into()));
+        }
+        if options.top_p >= 1.0 {
+            return Ok(total);
+        }
+        self.drop_unlikely(logits, temperature, (1.0 - options.top_p) * total);
+        Ok(self.total())
+    }
+
+    /// The weights, zero for dropped tokens.
+    pub fn kept(&self) -> &[f32] {
+        &self.weights
+    }
+
+    /// The token in whose share of the total `target` lies, tokens being laid out in the order of their ids.
+    pub fn pick(&self, target: f64) -> usize {
+        let mut remaining = target;
+        let mut last = 0;
+        for (block, weights) in self.weights.chunks(BLOCK).enumerate() {
+            let in_block = sum(weights);
+            if in_block == 0.0 {
+                continue;
+            }
+            if remaining < in_block {
+                for (i, &weight) in weights.iter().enumerate().filter(|(_, weight)| **weight > 0.0) {
+                    last = block * BLOCK + i;
+                    remaining -= f64::from(weight);
+                    if remaining < 0.0 {
+                        return last;
+                    }
+                }
+                // Rounding alone leads here: the block's last token it is.
+                return last;
+            }
+            remaining -= in_block;
+            let position = weights.iter().rposition(|&weight| weight > 0.0);
+            last = block * BLOCK + position.unwrap_or(0);
+        }
+        last
+    }
+
+    /// The k-th largest allowed logit, -∞ where there are no more than k.
+    fn kth_largest(&mut self, logits: &[f32], allowed: &[Range<usize>; 2], k: usize) -> f32 {
+        self.selection.clear();
+        for range in allowed {
+            self.selection.extend_from_slice(&logits[range.clone()]);
+        }
+        if k >= self.selection.len() {
+            return f32::NEG_INFINITY;
+        }
+        let (_, kth, _) = self.selection.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a));
+        *kth
+    }
+
+    /// Zeroes, from the least likely token upwards, every weight up to which the sum is ≤ `limit`, but not the last one.
+    fn drop_unlikely(&mut self, logits: &[f32], temperature: f32, limit: f64) {
+        self.buckets.clear();
+        self.buckets.resize(BUCKETS, 0.0);
+        for &weight in &self.weights {
+            self.buckets[bucket(weight)] += f64::from(weight);
+        }
+        let mut dropped = 0.0;
+        let mut border = 0;
+        while border + 1 < BUCKETS && dropped + self.buckets[border] <= limit {
+            dropped += self.buckets[border];
+            border += 1;
+        }
+
+        self.border.clear();
+        for (id, weight) in self.weights.iter_mut().enumerate() {
+            let bucket = bucket(*weight);
+            if bucket < border {
+                *weight = 0.0;
+            } else if bucket == border {
+                self.border.push((logits[id] / temperature, id));
+            }
+        }
+        self.border
+            .sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        let removable = self.border.len() - usize::from(border + 1 == BUCKETS);
+        for &(_, id) in &self.border[..removable] {
+            dropped += f64::from(self.weights[id]);
+            if dropped > limit {
+                break;
+            }
+            self.weights[id] = 0.0;
+        }
+    }
+
+    fn total(&self) -> f64 {
+        self.weights.chunks(BLOCK).map(sum).sum()
+    }
+}
+
+/// The bucket of a weight in [0, 1].
+#[inline(always)]
+fn bucket(weight: f32) -> usize {
+    (weight.to_bits() >> BUCKET_SHIFT) as usize
+}
+
+/// The ids below and above the masked ones.
+pub(super) fn allowed(vocabulary: usize, masked: &Range<u32>) -> [Range<usize>; 2] {
+    let start = (masked.start as usize).min(vocabulary);
+    let end = (masked.end as usize).clamp(start, vocabulary);
+    [0..start, end..vocabulary]
+}
+
+/// The largest allowed logit.
+pub(super) fn max_logit(logits: &[f32], allowed: &[Range<usize>; 2]) -> Result<f32> {
+    let mut max = [f32::NEG_INFINITY; LANES];
+    let mut nan = [false; LANES];
+    for range in allowed {
+        for chunk in logits[range.clone()].chunks(LANES) {
+            for ((max, nan), &logit) in max.iter_mut().zip(&mut nan).zip(chunk) {
+                *max = if logit > *max { logit } else { *max };
+                *nan |= logit.is_nan();
+            }
+        }
+    }
+    if nan.contains(&true) {
+        return Err(Error::Logits("at least one of them is NaN".into()));
+    }
+    let max = max.into_iter().fold(f32::NEG_INFINITY, f32::max);
+    match max {
+        f32::INFINITY => Err(Error::Logits("at least one of them is +∞".into())),
+        f32::NEG_INFINITY => Err(nothing_to_draw()),
+        max => Ok(max),
+    }
+}
+
+/// The error where all tokens are masked.
+pub(super) fn nothing_to_draw() -> Error {
+    Error::Logits("there are none, or all of them are masked or -∞".into())
+}
+
+fn sum(weights: &[f32]) -> f64 {
+    let mut sums = [0.0; LANES];
+    for chunk in weights.chunks(LANES) {
+        for (sum, &weight) in sums.iter_mut().zip(chunk) {
+            *sum += f64::from(weight);
+        }
+    }
+    sums.into_iter().sum()
+}

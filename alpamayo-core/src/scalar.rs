@@ -1,0 +1,32 @@
+//! The two float types that the action space computes in.
+
+use nalgebra::RealField;
+
+/// `f32` (what the model's reference computes in) or `f64`.
+///
+/// Trigonometry comes from [`RealField`]; long sums and least squares are always formed in `f64`, through the two
+/// conversions here.
+pub trait Scalar: RealField + Copy {
+    /// The nearest value of this type.
+    fn from_double(value: f64) -> Self;
+    /// The same value in double precision.
+    fn to_double(self) -> f64;
+}
+
+impl Scalar for f32 {
+    fn from_double(value: f64) -> Self {
+        value as f32
+    }
+    fn to_double(self) -> f64 {
+        f64::from(self)
+    }
+}
+
+impl Scalar for f64 {
+    fn from_double(value: f64) -> Self {
+        value
+    }
+    fn to_double(self) -> f64 {
+        self
+    }
+}
