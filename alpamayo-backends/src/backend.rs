@@ -5,7 +5,7 @@ use burn::tensor::{Int, Tensor, backend::Backend};
 use crate::definition;
 use crate::error::Result;
 use crate::layers::{
-    Activation, Attention, HeadNorms, KeyValue, LayerCache, Linear, Norm, Rotary, RowLengths, Weight, WeightFormat,
+    Activation, Attention, CacheFormat, HeadNorms, KeyValue, LayerCache, Linear, Norm, Rotary, RowLengths, Weight, WeightFormat,
     WeightSource,
 };
 
@@ -48,6 +48,16 @@ pub trait ModelBackend: Backend {
     /// Whether the backend can store weights in this format.
     fn supports_format(format: WeightFormat, device: &Self::Device) -> bool {
         definition::supports_format::<Self>(format, device)
+    }
+
+    /// How weights are stored where the user doesn't say.
+    fn default_weight_format(_device: &Self::Device) -> WeightFormat {
+        WeightFormat::F32
+    }
+
+    /// How the cache's keys and values are stored where the user doesn't say.
+    fn default_cache_format(_device: &Self::Device) -> CacheFormat {
+        CacheFormat::F32
     }
 
     /// Pixels of image patches, normalised: `(x - 127.5) / 127.5`, each patch repeated over the temporal patch size.

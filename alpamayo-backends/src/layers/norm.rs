@@ -12,6 +12,16 @@ pub struct RmsNorm<B: Backend> {
     pub epsilon: f64,
 }
 
+impl<B: Backend> RmsNorm<B> {
+    /// An RMSNorm from its weight `[features]`.
+    pub fn new(weight: Tensor<B, 1>, epsilon: f64) -> Self {
+        Self {
+            weight: parameter(weight),
+            epsilon,
+        }
+    }
+}
+
 /// `(x - mean) / sqrt(variance + epsilon) · weight + bias`, statistics in f32.
 #[derive(Module, Debug)]
 pub struct LayerNorm<B: Backend> {
@@ -35,10 +45,7 @@ pub enum Norm<B: Backend> {
 impl<B: Backend> Norm<B> {
     /// An RMSNorm from its weight `[features]`.
     pub fn rms(weight: Tensor<B, 1>, epsilon: f64) -> Self {
-        Self::Rms(RmsNorm {
-            weight: parameter(weight),
-            epsilon,
-        })
+        Self::Rms(RmsNorm::new(weight, epsilon))
     }
 
     /// A LayerNorm from its weight and bias `[features]`.
