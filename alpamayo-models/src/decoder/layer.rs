@@ -56,7 +56,11 @@ impl<B: ModelBackend> DecoderLayer<B> {
                 key: source.rms_norm(&field("k_norm"), attention.head_dim, epsilon)?,
             },
             o_proj: source.linear(&field("o_proj"), queries, &[hidden], false)?,
-            post_attention_layernorm: Norm::Rms(source.rms_norm(&field("post_attention_layernorm"), hidden, epsilon)?),
+            post_attention_layernorm: Norm::Rms(source.rms_norm(
+                &field("post_attention_layernorm"),
+                hidden,
+                epsilon,
+            )?),
             gate_up: source.linear(&field("gate_up"), hidden, &[intermediate, intermediate], false)?,
             down_proj: source.linear(&field("down_proj"), intermediate, &[hidden], false)?,
             attention,

@@ -2,6 +2,8 @@
 
 mod layer;
 mod model;
+mod rope;
 
 pub use layer::DecoderLayer;
-pub use model::Decoder;
+pub use model::{Decoder, DeepstackAdditions};
+pub use rope::MultimodalRope;

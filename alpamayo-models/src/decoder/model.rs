@@ -1,13 +1,15 @@
 //! The decoder with its embedding table and its head.
 
 use alpamayo_backends::ModelBackend;
-use alpamayo_backends::layers::{Linear, Norm, Weight};
+use alpamayo_backends::layers::{Activation, Linear, Norm, Rotary, Weight};
 use alpamayo_core::DecoderConfig;
 use burn::module::Module;
-use burn::tensor::backend::Backend;
+use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
 
-use super::DecoderLayer;
+use super::{DecoderLayer, MultimodalRope};
+use crate::cache::KeyValueCache;
 use crate::error::Result;
+use crate::observer::{Event, Observer};
 use crate::parameters::ParameterSource;
 
 /// The backbone's language model.
@@ -21,6 +23,18 @@ pub struct Decoder<B: Backend> {
     pub norm: Norm<B>,
     /// Hidden state → logits, `[vocabulary, hidden]`.
     pub lm_head: Linear<B>,
+    /// Rotation of queries and keys.
+    #[module(skip)]
+    pub rope: MultimodalRope,
+}
+
+/// Where a prompt's image tokens are, and what is added there after the first layers.
+#[derive(Debug, Clone)]
+pub struct DeepstackAdditions<B: Backend> {
+    /// Rows of the image tokens in `[clips · length]`, each once.
+    pub rows: Tensor<B, 1, Int>,
+    /// `[image tokens, hidden]`, the i-th after layer i.
+    pub values: Vec<Tensor<B, 2>>,
 }
 
 impl<B: ModelBackend> Decoder<B> {
@@ -39,6 +53,58 @@ impl<B: ModelBackend> Decoder<B> {
             layers,
             norm: Norm::Rms(source.rms_norm("decoder.norm", hidden, config.rms_norm_eps)?),
             lm_head: source.linear("decoder.lm_head", hidden, &[vocab_size], false)?,
+            rope: MultimodalRope::new(config),
         })
+    }
+
+    /// Embeddings of token ids: `[ids, hidden]`.
+    pub fn embed(&self, ids: &[u32], device: &B::Device) -> Tensor<B, 2> {
+        let data: Vec<i32> = ids.iter().map(|&id| id as i32).collect();
+        B::lookup_rows(
+            Tensor::from_data(TensorData::new(data, [ids.len()]), device),
+            &self.embed_tokens,
+        )
+    }
+
+    /// Runs whole prompts `[clips · length, hidden]` through all layers and fills the cache's prompt part.
+    ///
+    /// Returns the last layer's output `[clips · length, hidden]`, before the final norm.
+    pub fn prefill(
+        &self,
+        mut x: Tensor<B, 2>,
+        rotary: &Rotary<B>,
+        cache: &mut KeyValueCache<B>,
+        deepstack: &DeepstackAdditions<B>,
+        observer: &mut dyn Observer<B>,
+    ) -> Tensor<B, 2> {
+        for (index, (layer, cache)) in self.layers.iter().zip(&mut cache.layers).enumerate() {
+            x = layer.prefill(x, rotary, &mut cache.prompt);
+            observer.observe(Event::TextLayer(index, &x));
+            if let Some(values) = deepstack.values.get(index) {
+                x = B::add_rows(x, deepstack.rows.clone(), values.clone());
+            }
+        }
+        x
+    }
+
+    /// Runs the next tokens of every row `[rows · tokens, hidden]` and writes the cache's suffixes from `position` on.
+    ///
+    /// Returns the last layer's output `[rows · tokens, hidden]`, before the final norm.
+    pub fn decode(
+        &self,
+        mut x: Tensor<B, 2>,
+        rotary: &Rotary<B>,
+        cache: &mut KeyValueCache<B>,
+        position: usize,
+    ) -> Tensor<B, 2> {
+        for (layer, cache) in self.layers.iter().zip(&mut cache.layers) {
+            x = layer.decode(x, rotary, cache, position);
+        }
+        x
+    }
+
+    /// Logits of the given hidden states (before the final norm): `[tokens, hidden]` → `[tokens, vocabulary]`.
+    pub fn logits(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
+        B::norm_project(x, &self.norm, &self.lm_head, Activation::None)
     }
 }

@@ -48,7 +48,11 @@ impl<B: ModelBackend> ActionInProjection<B> {
         let mut linears = vec![source.linear("action_in_proj.linears.0", rows * 2 * count, &[hidden], true)?];
         let mut norms = Vec::with_capacity(layers);
         for index in 1..=layers {
-            let out = if index == layers { config.expert.hidden_size } else { hidden };
+            let out = if index == layers {
+                config.expert.hidden_size
+            } else {
+                hidden
+            };
             let norm = source.rms_norm(&format!("action_in_proj.norms.{}", index - 1), hidden, NORM_EPSILON)?;
             norms.push(Norm::Rms(norm));
             linears.push(source.linear(&format!("action_in_proj.linears.{index}"), hidden, &[out], true)?);
@@ -65,7 +69,13 @@ impl<B: ModelBackend> ActionInProjection<B> {
     pub fn forward(&self, actions: Tensor<B, 2>, time: f32) -> Tensor<B, 2> {
         let features = B::fourier_features(actions, time, &self.frequencies.val());
         let last = self.norms.len();
-        let activation = |index| if index == last { Activation::None } else { Activation::Silu };
+        let activation = |index| {
+            if index == last {
+                Activation::None
+            } else {
+                Activation::Silu
+            }
+        };
         let mut x = B::project(features, &self.linears[0], activation(0));
         for (index, (norm, linear)) in self.norms.iter().zip(&self.linears[1..]).enumerate() {
             x = B::norm_project(x, norm, linear, activation(index + 1));
@@ -79,6 +89,6 @@ fn default_frequencies(config: &ModelConfig, count: usize) -> Vec<f32> {
     let top = config.action_in_proj.max_freq.log10();
     (0..count)
         .map(|index| 10f64.powf(top * index as f64 / (count.max(2) - 1) as f64))
-        .map(|frequency| config.model_dtype.round(frequency as f32))
+        .map(|frequency| config.model_dtype.round(frequency) as f32)
         .collect()
 }

@@ -3,5 +3,6 @@
 mod action_in;
 mod model;
 
+pub(crate) use action_in::ACTION_FEATURES;
 pub use action_in::ActionInProjection;
-pub use model::Expert;
+pub use model::{Expert, ExpertContext};

@@ -35,7 +35,12 @@ impl<B: ModelBackend> VisionBlock<B> {
     ///
     /// # Errors
     /// As the source's.
-    pub fn new(config: &VisionConfig, index: usize, source: &mut dyn ParameterSource<B>) -> Result<Self> {
+    pub fn new(
+        config: &VisionConfig,
+        attention: Attention,
+        index: usize,
+        source: &mut dyn ParameterSource<B>,
+    ) -> Result<Self> {
         let (hidden, intermediate) = (config.hidden_size, config.intermediate_size);
         let field = |name: &str| format!("vision.blocks.{index}.{name}");
         Ok(Self {
@@ -45,11 +50,7 @@ impl<B: ModelBackend> VisionBlock<B> {
             norm2: source.layer_norm(&field("norm2"), hidden, LAYER_NORM_EPSILON)?,
             linear_fc1: source.linear(&field("linear_fc1"), hidden, &[intermediate], true)?,
             linear_fc2: source.linear(&field("linear_fc2"), intermediate, &[hidden], true)?,
-            attention: Attention {
-                num_heads: config.num_heads,
-                num_key_value_heads: config.num_heads,
-                head_dim: hidden / config.num_heads,
-            },
+            attention,
         })
     }
 

@@ -1,0 +1,44 @@
+//! Between the host and the device.
+
+use alpamayo_backends::Error as BackendError;
+use burn::tensor::{DType, Int, Tensor, TensorData, backend::Backend};
+
+use crate::error::{Error, Result};
+
+/// A tensor's values as f32, row-major.
+pub(crate) fn download<B: Backend, const D: usize>(tensor: Tensor<B, D>, context: &str) -> Result<Vec<f32>> {
+    let failed = |message: String| {
+        Error::Backend(BackendError::Device {
+            context: context.to_owned(),
+            message,
+        })
+    };
+    let data = tensor.try_into_data().map_err(|error| failed(error.to_string()))?;
+    let data = if data.dtype == DType::F32 {
+        data
+    } else {
+        data.convert::<f32>()
+    };
+    data.into_vec().map_err(|error| failed(format!("{error:?}")))
+}
+
+/// `values` as `[rows, columns]` on the device.
+pub(crate) fn upload<B: Backend>(values: Vec<f32>, [rows, columns]: [usize; 2], device: &B::Device) -> Tensor<B, 2> {
+    Tensor::from_data(TensorData::new(values, [rows, columns]), device)
+}
+
+/// Row numbers on the device, in its own integer type.
+pub(crate) fn indices<B: Backend>(rows: impl IntoIterator<Item = usize>, device: &B::Device) -> Tensor<B, 1, Int> {
+    let rows: Vec<i32> = rows.into_iter().map(|row| row as i32).collect();
+    let count = rows.len();
+    Tensor::from_data(TensorData::new(rows, [count]), device)
+}
+
+/// The given rows of `x`.
+pub(crate) fn select_rows<B: Backend>(
+    x: Tensor<B, 2>,
+    rows: impl IntoIterator<Item = usize>,
+    device: &B::Device,
+) -> Tensor<B, 2> {
+    x.select(0, indices::<B>(rows, device))
+}
