@@ -3,6 +3,7 @@
 //!
 //! Every module stands alone; together they are the model's pre- and postprocessing:
 //!
+//! - [`config`]: a checkpoint's configuration.
 //! - [`error`]: the crate's one error type.
 //! - [`trajectory_tokens`]: the history as tokens of the prompt.
 //! - [`sampling`]: logits to the next token; [`random`]: the streams behind it and the flow's noise.
@@ -10,6 +11,7 @@
 //! - [`metrics`]: how good trajectories are.
 #![deny(missing_docs)]
 
+pub mod config;
 pub mod error;
 mod local_fit;
 pub mod metrics;
@@ -23,6 +25,10 @@ mod test_data;
 pub mod trajectory;
 pub mod trajectory_tokens;
 
+pub use config::{
+    ActionInProjConfig, DecoderConfig, DeltaTokenizerConfig, FlowMatchingConfig, HISTORY_POSES, ModelConfig, ModelDtype,
+    TrajTokenIds, UnicycleConfig, VisionConfig,
+};
 use error::check_length;
 pub use error::{Error, Result};
 pub use random::flow_noise;
