@@ -1,1 +1,9 @@
-//! examples
+//! What the examples share: the drawing of figures, charts and pages.
+#![deny(missing_docs)]
+
+pub mod chart;
+pub mod error;
+pub mod figure;
+pub mod scene;
+
+pub use error::{Error, Result};
