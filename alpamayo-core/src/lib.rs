@@ -5,6 +5,7 @@
 //!
 //! - [`config`]: a checkpoint's configuration.
 //! - [`error`]: the crate's one error type.
+//! - [`frame`]: camera frames.
 //! - [`trajectory_tokens`]: the history as tokens of the prompt.
 //! - [`sampling`]: logits to the next token; [`random`]: the streams behind it and the flow's noise.
 //! - [`reasoning`]: where a generated row stops, and the sentence in it.
@@ -13,6 +14,7 @@
 
 pub mod config;
 pub mod error;
+pub mod frame;
 mod local_fit;
 pub mod metrics;
 pub mod random;
@@ -26,11 +28,12 @@ pub mod trajectory;
 pub mod trajectory_tokens;
 
 pub use config::{
-    ActionInProjConfig, DecoderConfig, DeltaTokenizerConfig, FlowMatchingConfig, HISTORY_POSES, ModelConfig, ModelDtype,
-    TrajTokenIds, UnicycleConfig, VisionConfig,
+    ActionInProjConfig, DecoderConfig, DeltaTokenizerConfig, FlowMatchingConfig, HISTORY_POSES, ModelConfig,
+    ModelDtype, TrajTokenIds, UnicycleConfig, VisionConfig,
 };
 use error::check_length;
 pub use error::{Error, Result};
+pub use frame::Frame;
 pub use random::flow_noise;
 pub use reasoning::{StopPosition, extract_reasoning, is_finished, stop_position};
 pub use rotation::{rotation_from_yaw, unwrap_angles, yaw_of};
