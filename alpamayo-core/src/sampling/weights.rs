@@ -41,8 +41,8 @@ impl Weights {
             Some(k) => self.kth_largest(logits, &allowed, k) / temperature,
             None => f32::NEG_INFINITY,
         };
-        self.weights.clear();
         self.weights.resize(logits.len(), 0.0);
+        self.weights[allowed[0].end..allowed[1].start].fill(0.0);
         for range in allowed {
             let weights = &mut self.weights[range.clone()];
             for (weight, &logit) in weights.iter_mut().zip(&logits[range]) {
@@ -163,16 +163,19 @@ pub(super) fn allowed(vocabulary: usize, masked: &Range<u32>) -> [Range<usize>; 
 /// The largest allowed logit.
 pub(super) fn max_logit(logits: &[f32], allowed: &[Range<usize>; 2]) -> Result<f32> {
     let mut max = [f32::NEG_INFINITY; LANES];
-    let mut nan = [false; LANES];
+    let mut nan = [0u32; LANES];
+    let mut add = |lane: usize, logit: f32| {
+        max[lane] = if logit > max[lane] { logit } else { max[lane] };
+        nan[lane] |= u32::from(logit.is_nan());
+    };
     for range in allowed {
-        for chunk in logits[range.clone()].chunks(LANES) {
-            for ((max, nan), &logit) in max.iter_mut().zip(&mut nan).zip(chunk) {
-                *max = if logit > *max { logit } else { *max };
-                *nan |= logit.is_nan();
-            }
+        let (chunks, rest) = logits[range.clone()].as_chunks::<LANES>();
+        for chunk in chunks {
+            (0..LANES).for_each(|lane| add(lane, chunk[lane]));
         }
+        rest.iter().for_each(|&logit| add(0, logit));
     }
-    if nan.contains(&true) {
+    if nan != [0; LANES] {
         return Err(Error::Logits("at least one of them is NaN".into()));
     }
     let max = max.into_iter().fold(f32::NEG_INFINITY, f32::max);
@@ -190,10 +193,9 @@ pub(super) fn nothing_to_draw() -> Error {
 
 fn sum(weights: &[f32]) -> f64 {
     let mut sums = [0.0; LANES];
-    for chunk in weights.chunks(LANES) {
-        for (sum, &weight) in sums.iter_mut().zip(chunk) {
-            *sum += f64::from(weight);
-        }
+    let (chunks, rest) = weights.as_chunks::<LANES>();
+    for chunk in chunks {
+        (0..LANES).for_each(|lane| sums[lane] += f64::from(chunk[lane]));
     }
-    sums.into_iter().sum()
+    sums.into_iter().sum::<f64>() + rest.iter().map(|&weight| f64::from(weight)).sum::<f64>()
 }
