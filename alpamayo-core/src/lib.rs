@@ -9,9 +9,11 @@
 //! - [`trajectory_tokens`]: the history as tokens of the prompt.
 //! - [`sampling`]: logits to the next token; [`random`]: the streams behind it and the flow's noise.
 //! - [`reasoning`]: where a generated row stops, and the sentence in it.
+//! - [`action_space`]: actions to trajectories and back.
 //! - [`metrics`]: how good trajectories are.
 #![deny(missing_docs)]
 
+pub mod action_space;
 pub mod config;
 pub mod error;
 pub mod frame;
@@ -27,6 +29,7 @@ mod test_data;
 pub mod trajectory;
 pub mod trajectory_tokens;
 
+pub use action_space::{ActionNormalization, UnicycleActionSpace};
 pub use config::{
     ActionInProjConfig, DecoderConfig, DeltaTokenizerConfig, FlowMatchingConfig, HISTORY_POSES, ModelConfig,
     ModelDtype, TrajTokenIds, UnicycleConfig, VisionConfig,

@@ -8,7 +8,7 @@
 use std::f32::consts::PI;
 
 use crate::local_fit::LocalFit;
-use crate::{Error, Result, Trajectory, check_length, rotation_from_yaw, yaw_of};
+use crate::{DeltaTokenizerConfig, Error, Result, Trajectory, check_length, rotation_from_yaw, yaw_of};
 
 /// Ranges of a step along x, y and z, metres.
 const POSITION_RANGES: [[f32; 2]; 3] = [[-4.0, 4.0], [-4.0, 4.0], [-10.0, 10.0]];
@@ -40,6 +40,19 @@ impl DeltaTokenizer {
         Ok(Self {
             num_bins: num_bins as u32,
             with_yaw: false,
+        })
+    }
+
+    /// The tokenizer that a configuration describes.
+    ///
+    /// # Errors
+    /// Those of [`new`](Self::new).
+    pub fn from_config(config: &DeltaTokenizerConfig) -> Result<Self> {
+        let tokenizer = Self::new(config.num_bins)?;
+        Ok(if config.predict_yaw {
+            tokenizer.with_yaw()
+        } else {
+            tokenizer
         })
     }
 
@@ -171,7 +184,7 @@ fn fitted_headings(xyz: &[[f32; 3]]) -> Vec<[[f32; 3]; 3]> {
 /// `first_id + bin`.
 ///
 /// `ids` may be one prompt with one history, or several of both, one behind the other. `first_id` is the id of bin 0:
-/// `traj_token_start_idx` plus the number of bins of the future's tokenizer.
+/// [`ModelConfig::history_token_start`](crate::ModelConfig::history_token_start).
 ///
 /// # Errors
 /// [`Error::TrajectoryTokens`] where the prompt has another number of such tokens than there are bins; `ids` are unchanged then.

@@ -4,6 +4,7 @@
 //! distances are taken on the ground plane (x, y) unless a metric says otherwise, and computed in f64. Steps are those of
 //! the prediction: step 0 is t0 + dt.
 
+mod baseline;
 mod bootstrap;
 mod comfort;
 mod corner_distance;
@@ -13,6 +14,7 @@ mod min_ade;
 mod paired_test;
 mod spread;
 
+pub use baseline::constant_velocity;
 pub use bootstrap::{ConfidenceInterval, bootstrap_interval, bootstrap_mean};
 pub use comfort::{Comfort, ComfortLimits, comfort};
 pub use corner_distance::{BOX_SIZE, corner_distance};
