@@ -1,6 +1,10 @@
 //! The crate's one error type.
 
+use std::path::{Path, PathBuf};
+
 use thiserror::Error;
+
+use crate::import::TensorProblems;
 
 /// `Result` with this crate's [`enum@Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -53,4 +57,54 @@ pub enum Error {
         /// The backend's own words.
         message: String,
     },
+
+    /// A checkpoint's file could not be read.
+    #[error("cannot read {}: {source}", path.display())]
+    CheckpointIo {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+
+    /// A checkpoint's file is absent, damaged or contradicts itself.
+    #[error("{}: {reason}", path.display())]
+    Checkpoint {
+        /// The file, or the checkpoint's directory.
+        path: PathBuf,
+        /// The field, what is wrong with it, and what to do.
+        reason: String,
+    },
+
+    /// A checkpoint's tensors are not those of the model that its configuration describes.
+    #[error("{}: {count} problems with its tensors:{problems}", path.display())]
+    CheckpointTensors {
+        /// The checkpoint.
+        path: PathBuf,
+        /// How many problems there are.
+        count: usize,
+        /// All of them.
+        problems: TensorProblems,
+    },
+
+    /// A weight is NaN or infinite.
+    #[error("{}: tensor `{name}`: value {position} is NaN or infinite; the file is damaged, or the training diverged", path.display())]
+    NonFiniteWeight {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// The first such value's position in the flattened tensor.
+        position: usize,
+    },
+}
+
+impl Error {
+    /// [`Error::Checkpoint`] for `path`.
+    pub(crate) fn checkpoint(path: &Path, reason: impl Into<String>) -> Self {
+        Self::Checkpoint {
+            path: path.to_path_buf(),
+            reason: reason.into(),
+        }
+    }
 }

@@ -3,6 +3,7 @@
 #![deny(missing_docs)]
 
 pub mod error;
+pub mod import;
 pub mod parameters;
 
 pub use error::{Error, Result};

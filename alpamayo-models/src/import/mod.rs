@@ -1,0 +1,48 @@
+//! Checkpoint import: from safetensors files to a model's parameters on a device.
+//!
+//! [`Checkpoint::open`] reads the headers of all files; [`verify`] compares them with a model and tells everything that doesn't
+//! fit at once; [`CheckpointSource`] then streams the tensors to a device as the modules ask for them. Which tensor fills which
+//! field is one table (`table.rs`), from which [`expected_tensors`] lists them for a model.
+//!
+//! ```no_run
+//! # use std::{path::Path, sync::Arc};
+//! # use alpamayo_backends::{instances::Flex, layers::WeightFormat};
+//! # use alpamayo_models::import::{Checkpoint, CheckpointSource};
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let directory = Path::new("Alpamayo-R1-10B");
+//! let config = alpamayo_core::ModelConfig::from_checkpoint(directory, None)?;
+//! let checkpoint = Arc::new(Checkpoint::open(directory)?);
+//! let mut progress = |p: alpamayo_models::import::Progress<'_>| println!("{} of {} bytes", p.bytes_done, p.bytes_total);
+//! let device = Default::default();
+//! let source =
+//!     CheckpointSource::<Flex>::new(checkpoint, &config, WeightFormat::Bf16, &device, Some(&mut progress))?;
+//! // … build modules from `&mut source` …
+//! source.finish()?;
+//! # Ok(())
+//! # }
+//! ```
+
+mod checkpoint;
+mod header;
+mod layout;
+mod mapped_file;
+mod memory;
+mod nearest;
+mod problem;
+mod read_ahead;
+mod source;
+mod summary;
+mod table;
+mod values;
+mod verify;
+
+#[cfg(test)]
+mod tests;
+
+pub use checkpoint::{Checkpoint, INDEX_FILE, SINGLE_FILE, TensorEntry};
+pub use layout::{ExpectedTensor, Part, expected_tensors};
+pub use memory::{MemoryNeed, Workload, memory_needs};
+pub use problem::{TensorProblem, TensorProblems};
+pub use source::{CheckpointSource, Progress, ProgressCallback};
+pub use summary::{CheckpointSummary, Count, PartSummary};
+pub use verify::{problems, verify};

@@ -1,0 +1,78 @@
+//! The summary of a checkpoint.
+
+use safetensors::Dtype;
+use tempfile::tempdir;
+
+use super::super::{Checkpoint, CheckpointSummary, Part, TensorProblem, Workload, memory_needs};
+use super::{released_config, small_config, small_tensors, write_shards};
+
+#[test]
+fn counts_what_is_there() {
+    let directory = tempdir().unwrap();
+    let mut tensors = small_tensors(Dtype::BF16);
+    tensors.retain(|tensor| !tensor.name.starts_with("action_space") && tensor.name != "expert.norm.weight");
+    write_shards(directory.path(), &tensors);
+    let config = small_config();
+    let checkpoint = Checkpoint::open(directory.path()).unwrap();
+    let summary = CheckpointSummary::new(&checkpoint, &config, Workload::one_clip(&config, 1));
+
+    assert_eq!(summary.files.len(), 2);
+    assert_eq!(summary.total.tensors, tensors.len());
+    assert_eq!(
+        summary.total.bytes,
+        tensors.iter().map(|tensor| tensor.bytes.len() as u64).sum::<u64>()
+    );
+    assert_eq!(summary.total.parameters * 2, summary.total.bytes);
+    assert_eq!(summary.by_type.keys().collect::<Vec<_>>(), ["BF16"]);
+    assert_eq!(
+        summary.parts.iter().map(|part| part.found.tensors).sum::<usize>(),
+        tensors.len()
+    );
+    let expert = summary.parts.iter().find(|part| part.part == Part::Expert).unwrap();
+    assert_eq!(expert.expected_tensors, expert.found.tensors + 1);
+    assert_eq!(summary.rebuilt_buffers.len(), 4);
+    assert!(
+        matches!(summary.problems.as_slice(), [TensorProblem::Missing { name, .. }] if name == "expert.norm.weight")
+    );
+
+    let json = serde_json::to_value(&summary).unwrap();
+    assert_eq!(json["problems"][0]["problem"], "missing");
+    assert_eq!(json["parts"][2]["part"], "lm_head");
+}
+
+#[test]
+fn memory_of_the_released_size() {
+    let config = released_config();
+    let workload = Workload {
+        clips: 1,
+        samples: 6,
+        prompt_tokens: 3_006,
+        generated_tokens: 256,
+    };
+    let needs = memory_needs(&config, &workload);
+    let need = |backend: &str, weights: &str| {
+        needs
+            .iter()
+            .find(|need| need.backend == backend && need.weights == weights)
+            .unwrap()
+    };
+    let cuda = need("cuda", "bf16");
+    // 11,078,526,194 parameters of two bytes, vectors and buffers of four.
+    assert!(
+        (22_157_052_388..22_162_000_000).contains(&cuda.weight_bytes),
+        "{}",
+        cuda.weight_bytes
+    );
+    // 36 layers · 2 · 8 heads · 128 features · 2 bytes · (3,006 + 6 · 256) tokens
+    assert_eq!(cuda.cache_bytes, 36 * 2 * 8 * 128 * 2 * (3_006 + 6 * 256));
+    assert_eq!(need("vulkan", "bf16").cache_bytes, 2 * cuda.cache_bytes);
+    assert_eq!(need("vulkan", "bf16").obstacle, None);
+    assert!(
+        need("vulkan", "f32")
+            .obstacle
+            .as_ref()
+            .is_some_and(|reason| reason.contains("embed_tokens") || reason.contains("lm_head"))
+    );
+    assert_eq!(need("cuda", "f32").obstacle, None);
+    assert!(Workload::one_clip(&config, 6).prompt_tokens >= 3_006);
+}

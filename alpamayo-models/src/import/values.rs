@@ -1,0 +1,104 @@
+//! A checkpoint's bytes as numbers, looked at by all cores.
+
+use alpamayo_backends::layers::SourceType;
+use half::{bf16, f16};
+use rayon::prelude::*;
+
+/// Bytes that one core takes at a time; a multiple of every element's size.
+const CHUNK: usize = 256 << 10;
+
+/// The position of the first NaN or infinity among the elements, if there is one. Reads every byte.
+pub(super) fn first_non_finite(bytes: &[u8], source_type: SourceType) -> Option<usize> {
+    let size = source_type.size();
+    bytes
+        .par_chunks(CHUNK)
+        .enumerate()
+        .filter(|(_, chunk)| any_non_finite(chunk, source_type))
+        .find_map_first(|(number, chunk)| {
+            let position = chunk
+                .chunks_exact(size)
+                .position(|element| any_non_finite(element, source_type))?;
+            Some(number * CHUNK / size + position)
+        })
+}
+
+/// Whether any element's exponent is all ones. Without early exit, so that the loop becomes vector instructions.
+fn any_non_finite(bytes: &[u8], source_type: SourceType) -> bool {
+    match source_type {
+        SourceType::Bf16 => any_with_all_bits::<2>(bytes, 0x7f80),
+        SourceType::F16 => any_with_all_bits::<2>(bytes, 0x7c00),
+        SourceType::F32 => any_with_all_bits::<4>(bytes, 0x7f80_0000),
+    }
+}
+
+fn any_with_all_bits<const SIZE: usize>(bytes: &[u8], mask: u32) -> bool {
+    bytes.chunks_exact(SIZE).fold(false, |found, element| {
+        let bits = element
+            .iter()
+            .rev()
+            .fold(0, |bits, &byte| (bits << 8) | u32::from(byte));
+        found | (bits & mask == mask)
+    })
+}
+
+/// The elements as f32, exactly.
+pub(super) fn to_f32(bytes: &[u8], source_type: SourceType) -> Vec<f32> {
+    match source_type {
+        SourceType::Bf16 => bytes
+            .chunks_exact(2)
+            .map(|b| bf16::from_le_bytes([b[0], b[1]]).to_f32())
+            .collect(),
+        SourceType::F16 => bytes
+            .chunks_exact(2)
+            .map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32())
+            .collect(),
+        SourceType::F32 => bytes
+            .chunks_exact(4)
+            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+            .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn bytes_of(values: &[f32], source_type: SourceType) -> Vec<u8> {
+        values
+            .iter()
+            .flat_map(|&value| match source_type {
+                SourceType::Bf16 => bf16::from_f32(value).to_le_bytes().to_vec(),
+                SourceType::F16 => f16::from_f32(value).to_le_bytes().to_vec(),
+                SourceType::F32 => value.to_le_bytes().to_vec(),
+            })
+            .collect()
+    }
+
+    fn any_type() -> impl Strategy<Value = SourceType> {
+        prop_oneof![Just(SourceType::Bf16), Just(SourceType::F16), Just(SourceType::F32)]
+    }
+
+    proptest! {
+        #[test]
+        fn finds_exactly_what_is_not_finite(bits in prop::collection::vec(any::<u32>(), 0..300), source_type in any_type()) {
+            let bytes: Vec<u8> =
+                bits.iter().flat_map(|bits| bits.to_le_bytes()[4 - source_type.size()..].to_vec()).collect();
+            let wanted = to_f32(&bytes, source_type).iter().position(|value| !value.is_finite());
+            prop_assert_eq!(first_non_finite(&bytes, source_type), wanted);
+        }
+
+        #[test]
+        fn finds_the_first_across_chunks(
+            length in CHUNK..2 * CHUNK, at in 0.0..1.0f64, later in 0.0..1.0f64, source_type in any_type(),
+        ) {
+            let mut values = vec![0.5; length];
+            let at = (at * length as f64) as usize;
+            let later = at + (later * (length - at) as f64) as usize;
+            values[later] = f32::INFINITY;
+            values[at] = f32::NAN;
+            prop_assert_eq!(first_non_finite(&bytes_of(&values, source_type), source_type), Some(at));
+        }
+    }
+}
