@@ -1,0 +1,13 @@
+//! Any GPU through wgpu: Vulkan, Metal or WebGPU, whichever the crate's features compile and the machine has.
+
+use burn_cubecl::CubeBackend;
+use cubecl::wgpu::WgpuRuntime;
+
+pub use burn_wgpu::WgpuDevice;
+
+use super::KernelRuntime;
+
+/// Burn's wgpu backend without fusion or autotuning.
+pub type Wgpu = CubeBackend<WgpuRuntime, f32, i32, u32>;
+
+impl KernelRuntime for WgpuRuntime {}
