@@ -11,6 +11,7 @@
 //! - [`reasoning`]: where a generated row stops, and the sentence in it.
 //! - [`action_space`]: actions to trajectories and back.
 //! - [`metrics`]: how good trajectories are.
+//! - [`perturb`]: changed clips for experiments.
 #![deny(missing_docs)]
 
 pub mod action_space;
@@ -19,6 +20,7 @@ pub mod error;
 pub mod frame;
 mod local_fit;
 pub mod metrics;
+pub mod perturb;
 pub mod random;
 pub mod reasoning;
 pub mod rotation;
