@@ -5,7 +5,7 @@
 //!
 //! - [`config`]: a checkpoint's configuration.
 //! - [`error`]: the crate's one error type.
-//! - [`frame`]: camera frames.
+//! - [`frame`]: camera frames; [`clip`]: a scene's frames and poses.
 //! - [`trajectory_tokens`]: the history as tokens of the prompt.
 //! - [`sampling`]: logits to the next token; [`random`]: the streams behind it and the flow's noise.
 //! - [`reasoning`]: where a generated row stops, and the sentence in it.
@@ -15,6 +15,7 @@
 #![deny(missing_docs)]
 
 pub mod action_space;
+pub mod clip;
 pub mod config;
 pub mod error;
 pub mod frame;
@@ -32,6 +33,7 @@ pub mod trajectory;
 pub mod trajectory_tokens;
 
 pub use action_space::{ActionNormalization, UnicycleActionSpace};
+pub use clip::Clip;
 pub use config::{
     ActionInProjConfig, DecoderConfig, DeltaTokenizerConfig, FlowMatchingConfig, HISTORY_POSES, ModelConfig,
     ModelDtype, TrajTokenIds, UnicycleConfig, VisionConfig,
