@@ -4,6 +4,7 @@
 pub mod chart;
 pub mod error;
 pub mod figure;
+pub mod report;
 pub mod scene;
 
 pub use error::{Error, Result};

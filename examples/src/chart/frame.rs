@@ -80,8 +80,8 @@ impl Frame {
             SMALL + x_label + 8.0,
         );
         let mut frame = Self { data, x, y, decoration };
-        frame.x_axis(area, &around.x.label, around.categories.is_empty());
-        frame.y_axis(area, &around.y.label, &y_ticks, limit);
+        frame.x_axis(area, &around.x.label);
+        frame.y_axis(area, &around.y.label, &y_ticks, limit, around.categories.is_empty());
         frame
     }
 
@@ -104,14 +104,12 @@ impl Frame {
         nodes
     }
 
-    fn x_axis(&mut self, area: Rect, label: &str, grid: bool) {
-        let count = (self.data.width / 75.0).clamp(2.0, 10.0) as usize;
+    fn x_axis(&mut self, area: Rect, label: &str) {
+        let count = (self.data.width / 60.0).clamp(2.0, 10.0) as usize;
         let data = self.data;
         for (value, name) in ticks(self.x, count) {
             let [x, _] = self.place([value, self.y[0]]);
-            if grid || value == 0.0 {
-                self.grid_line([x, data.y], [x, data.bottom()], value == 0.0);
-            }
+            self.grid_line([x, data.y], [x, data.bottom()], value == 0.0);
             let position = [x, data.bottom() + SMALL + 5.0];
             self.note(name, position, Anchor::Middle);
         }
@@ -124,11 +122,13 @@ impl Frame {
         }
     }
 
-    fn y_axis(&mut self, area: Rect, label: &str, ticks: &[(f64, String)], limit: f64) {
+    fn y_axis(&mut self, area: Rect, label: &str, ticks: &[(f64, String)], limit: f64, grid: bool) {
         let data = self.data;
         for (value, name) in ticks {
             let [_, y] = self.place([self.x[0], *value]);
-            self.grid_line([data.x, y], [data.right(), y], *value == 0.0);
+            if grid {
+                self.grid_line([data.x, y], [data.right(), y], *value == 0.0);
+            }
             let name = text::shorten(name, SMALL, Weight::Regular, limit);
             self.note(name, [data.x - 8.0, y + 0.36 * SMALL], Anchor::End);
         }

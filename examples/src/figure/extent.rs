@@ -34,7 +34,8 @@ impl Extent {
         let profiles: Vec<profile::Profile> = tracks().map(|track| profile::of(&track, 0.0)).collect();
         let speeds = profiles
             .iter()
-            .flat_map(|profile| profile.speed.iter().map(|point| point[1]));
+            .flat_map(|profile| profile.speed.iter().map(|point| point[1]))
+            .chain([0.0]);
         let curvatures = profiles.iter().flat_map(|profile| {
             profile
                 .curvature

@@ -13,7 +13,7 @@ const SHORTEST_STEP: f64 = 0.05;
 /// Speed and curvature of a track between its poses.
 #[derive(Clone, Debug, Default)]
 pub struct Profile {
-    /// Seconds after t0, metres per second.
+    /// Seconds after t0, metres per second; negative where the car moves against its heading.
     pub speed: Vec<Point>,
     /// Seconds after t0, one over metres (left positive); not finite where the car hardly moves.
     pub curvature: Vec<Point>,
@@ -25,8 +25,15 @@ pub fn of(track: &Track, start: f64) -> Profile {
     let mut profile = Profile::default();
     for (i, (points, headings)) in ground.windows(2).zip(headings.windows(2)).enumerate() {
         let time = start + (i as f64 + 0.5) * STEP;
-        let distance = (points[1][0] - points[0][0]).hypot(points[1][1] - points[0][1]);
-        let moves = distance >= SHORTEST_STEP;
+        let step = [points[1][0] - points[0][0], points[1][1] - points[0][1]];
+        let middle = headings[0] + 0.5 * wrap(headings[1] - headings[0]);
+        let backward = step[0] * middle.cos() + step[1] * middle.sin() < 0.0;
+        let distance = if backward {
+            -step[0].hypot(step[1])
+        } else {
+            step[0].hypot(step[1])
+        };
+        let moves = distance.abs() >= SHORTEST_STEP;
         let curvature = if moves {
             wrap(headings[1] - headings[0]) / distance
         } else {
@@ -111,6 +118,13 @@ mod tests {
                 .iter()
                 .all(|point| (point[1] - 1.0 / radius).abs() < 1e-3)
         );
+    }
+
+    #[test]
+    fn against_the_heading_is_a_negative_speed() {
+        let identity = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]];
+        let profile = of(&Track::new(&[[0.0; 3], [-0.2, 0.0, 0.0]], &[identity; 2]), 0.0);
+        assert!((profile.speed[0][1] + 2.0).abs() < 1e-6);
     }
 
     #[test]

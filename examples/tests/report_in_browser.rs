@@ -1,0 +1,152 @@
+//! What a browser makes of a page: sorting, filtering, figures from disk, nothing fetched, nothing executed.
+//!
+//! Runs where Chromium is installed (`apt-get install chromium`):
+//! `cargo test -p alpamayo-examples --test report_in_browser -- --ignored`
+
+use std::path::Path;
+use std::process::Command;
+
+use alpamayo_examples::report::{Cell, Comparison, Page, Picture, Row, Table};
+use alpamayo_examples::scene::color::INK;
+use alpamayo_examples::scene::{Node, Paint, Rect, Scene};
+
+/// What the test does on the page; its findings are left in an element of their own.
+const PROBE: &str = r#"
+const found = {};
+const names = () => [...document.querySelectorAll("tbody tr")].filter((row) => !row.hidden).map((row) => row.cells[0].textContent);
+const press = (column) => document.querySelectorAll("th button")[column].click();
+press(1); found.ascending = names().join();
+press(1); found.descending = names().join();
+press(0); found.alphabet = names().join();
+const type = (kind, text) => {
+  const input = document.querySelector(`input[data-filter=${kind}]`);
+  input.value = text;
+  input.dispatchEvent(new Event("input"));
+  return input.parentElement.querySelector("output").textContent;
+};
+found.filtered = type("table", "LIGHT red") + ":" + names().join();
+const titles = () => [...document.querySelectorAll(".comparison")].filter((one) => !one.hidden).map((one) => one.dataset.title).join();
+const select = document.querySelector("select");
+const sort = (value) => { select.value = value; select.dispatchEvent(new Event("change")); return titles(); };
+found.effect0 = sort("effect0");
+found.effect1 = sort("effect1");
+found.title = sort("title");
+found.given = sort("given");
+found.words = type("comparisons", "truck") + ":" + titles();
+found.marks = [...document.querySelectorAll("del, ins")].map((mark) => mark.textContent).join();
+const picture = document.querySelector("div.picture");
+picture.click(); found.large = getComputedStyle(picture).position;
+picture.click(); found.small = getComputedStyle(picture).position;
+found.executed = String(window.executed);
+found.fetched = performance.getEntriesByType("resource").filter((entry) => !/^(file|data):/.test(entry.name)).length;
+const image = document.querySelector("img");
+image.loading = "eager";
+addEventListener("load", async () => {
+  found.font = (await document.fonts.load("600 16px Inter")).length;
+  found.image = image.naturalWidth;
+  const out = document.createElement("pre");
+  out.id = "found";
+  out.textContent = Object.entries(found).map(([key, value]) => `${key}=${value}`).join("\n");
+  document.body.append(out);
+});
+"#;
+
+fn square() -> Scene {
+    let area = Rect::new(2.0, 2.0, 36.0, 16.0);
+    Scene::new(40.0, 20.0, vec![Node::rectangle(area, Paint::fill(INK))])
+}
+
+fn comparison(title: &str, effects: [f64; 2], before: &str, after: &str) -> Comparison {
+    Comparison {
+        id: title.to_owned(),
+        title: title.to_owned(),
+        effects: vec![
+            ("mean displacement (m)".into(), effects[0]),
+            ("final (m)".into(), effects[1]),
+        ],
+        facts: vec![],
+        clean: Picture::inline(&square()),
+        perturbed: Picture::File("figures/perturbed #1.svg".into()),
+        clean_reasoning: before.into(),
+        perturbed_reasoning: after.into(),
+    }
+}
+
+fn page() -> Page {
+    let row = |name: &str, ade: f64| Row::new(vec![Cell::text(name), Cell::number(ade, 2)]);
+    let hostile = "<img src=x onerror='window.executed = 1'><script>window.executed = 2</script>";
+    Page {
+        title: format!("A page {hostile}"),
+        introduction: vec![hostile.into()],
+        charts: vec![square()],
+        table: Some(Table::new(
+            ["clip", "ADE (m)"],
+            vec![
+                row("red_light", 2.0),
+                row("unknown", f64::NAN),
+                row("barriers", 10.0),
+                row("curve", -1.0),
+            ],
+        )),
+        comparisons: vec![
+            comparison("b", [1.0, f64::NAN], "Keep the lane.", "Keep the lane."),
+            comparison("a", [10.0, 2.0], "Stop for the light.", "Stop for the truck."),
+            comparison("c", [2.0, 3.0], "Keep the lane.", "Slow down."),
+        ],
+        ..Page::default()
+    }
+}
+
+/// What the browser's document is after everything ran.
+fn dump(page: &Path) -> String {
+    let browser = std::env::var("CHROMIUM").unwrap_or_else(|_| "chromium".to_owned());
+    let output = Command::new(&browser)
+        .args([
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-background-networking",
+        ])
+        .args(["--virtual-time-budget=5000", "--dump-dom"])
+        .arg(format!("file://{}", page.display()))
+        .output()
+        .unwrap_or_else(|error| panic!("{browser}: {error}; install Chromium or set CHROMIUM to its path"));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+#[ignore = "needs Chromium"]
+fn a_page_works_from_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("figures")).unwrap();
+    square().write(&folder.path().join("figures/perturbed #1.svg")).unwrap();
+    let html = page()
+        .to_html()
+        .replace("</body>", &format!("<script>{PROBE}</script></body>"));
+    let path = folder.path().join("page.html");
+    std::fs::write(&path, html).unwrap();
+
+    let document = dump(&path);
+    let found = document
+        .split("<pre id=\"found\">")
+        .nth(1)
+        .and_then(|rest| rest.split("</pre>").next());
+    let found = found.unwrap_or_else(|| panic!("the page's script did not run:\n{document}"));
+    let expected = "ascending=curve,red_light,barriers,unknown\n\
+        descending=barriers,red_light,curve,unknown\n\
+        alphabet=barriers,curve,red_light,unknown\n\
+        filtered=1 of 4:red_light\n\
+        effect0=a,c,b\n\
+        effect1=c,a,b\n\
+        title=a,b,c\n\
+        given=b,a,c\n\
+        words=1 of 3:a\n\
+        marks=light,truck,Keep the lane,Slow down\n\
+        large=fixed\n\
+        small=static\n\
+        executed=undefined\n\
+        fetched=0\n\
+        font=1\n\
+        image=40";
+    assert_eq!(found, expected);
+}
