@@ -13,16 +13,20 @@
 //! use alpamayo_examples::figure::{self, FigureInput, Plan, Track};
 //!
 //! let xyz: Vec<[f32; 3]> = (1..=64).map(|step| [0.9 * step as f32, 0.0, 0.0]).collect();
-//! let mut input = FigureInput { title: "red_light".into(), ..Default::default() };
+//! let mut input = FigureInput { title: "No cameras".into(), ..FigureInput::default() };
 //! input.plans.push(Plan::new(Track::new(&xyz, &[]), "Keep the lane."));
 //! input.number("speed at t0", "9.0 m/s");
 //! let svg = figure::draw(&input)?.to_svg();
+//! assert!(svg.contains("Keep the lane."));
 //! # Ok::<(), alpamayo_examples::Error>(())
 //! ```
+//!
+//! [`FigureInput::from_clip`] fills in what a clip holds.
 
 pub mod above;
 pub mod cameras;
 pub mod extent;
+mod from_clip;
 pub mod header;
 pub mod input;
 pub mod overlay;

@@ -1,6 +1,6 @@
 //! From a point in the world to a pixel.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// Nearest distance in metres at which a pinhole camera shows a point.
 const NEAR: f64 = 0.3;
@@ -118,18 +118,18 @@ impl Projection {
     /// The projection of camera `index` as a clip's JSON describes it: `camera_rig` (x, y, z, `yaw_deg`, `hfov_deg`,
     /// `cy_frac`), or `camera_intrinsics` and `sensor_extrinsics` with the columns of NVIDIA's dataset, each an object
     /// by camera index. `size` is the frames' width and height. `None` where neither is there or complete.
-    pub fn from_json(fields: &dyn Fn(&str) -> Option<Value>, index: usize, size: [usize; 2]) -> Option<Self> {
-        let entry = |name: &str| fields(name)?.get(index.to_string()).cloned();
+    pub fn from_json(fields: &Map<String, Value>, index: usize, size: [usize; 2]) -> Option<Self> {
+        let entry = |name: &str| fields.get(name)?.get(index.to_string());
         if let Some(rig) = entry("camera_rig") {
-            let [x, y, z, yaw, field_of_view] = numbers(&rig, ["x", "y", "z", "yaw_deg", "hfov_deg"])?;
+            let [x, y, z, yaw, field_of_view] = numbers(rig, ["x", "y", "z", "yaw_deg", "hfov_deg"])?;
             let horizon = rig.get("cy_frac").and_then(Value::as_f64).unwrap_or(0.5);
             return Self::pinhole([x, y, z], yaw, field_of_view, horizon, size);
         }
         let (lens, place) = (entry("camera_intrinsics")?, entry("sensor_extrinsics")?);
-        let [width, height, cx, cy] = numbers(&lens, ["width", "height", "cx", "cy"])?;
-        let [x, y, z] = numbers(&place, ["x", "y", "z"])?;
-        let quaternion = numbers(&place, ["qx", "qy", "qz", "qw"])?;
-        let (forward, backward) = (coefficients(&lens, "fw_poly")?, coefficients(&lens, "bw_poly")?);
+        let [width, height, cx, cy] = numbers(lens, ["width", "height", "cx", "cy"])?;
+        let [x, y, z] = numbers(place, ["x", "y", "z"])?;
+        let quaternion = numbers(place, ["qx", "qy", "qz", "qw"])?;
+        let (forward, backward) = (coefficients(lens, "fw_poly")?, coefficients(lens, "bw_poly")?);
         let measured_on = [width as usize, height as usize];
         Self::f_theta([x, y, z], quaternion, [cx, cy], forward, backward, measured_on)
     }
@@ -243,13 +243,13 @@ mod tests {
                 "bw_poly": [0.0, 0.00111, 0.0, 0.0, 0.0]}},
             "sensor_extrinsics": {"2": {"qx": -0.5, "qy": 0.5, "qz": -0.5, "qw": 0.5, "x": 1.7, "y": 0.0, "z": 1.5}},
         });
-        let get = |name: &str| fields.get(name).cloned();
-        let rig = Projection::from_json(&get, 1, [480, 240]).unwrap();
+        let fields = fields.as_object().unwrap();
+        let rig = Projection::from_json(fields, 1, [480, 240]).unwrap();
         assert!(near(rig.project([11.7, 10.0, 1.5]), [0.0, 0.5]));
-        let measured = Projection::from_json(&get, 2, [960, 540]).unwrap();
+        let measured = Projection::from_json(fields, 2, [960, 540]).unwrap();
         assert!(near(measured.project([31.7, 0.0, 1.5]), [0.5, 0.5]));
-        assert_eq!(Projection::from_json(&get, 3, [480, 240]), None);
-        assert_eq!(Projection::from_json(&|_| None, 1, [480, 240]), None);
+        assert_eq!(Projection::from_json(fields, 3, [480, 240]), None);
+        assert_eq!(Projection::from_json(&Map::new(), 1, [480, 240]), None);
     }
 
     proptest! {
