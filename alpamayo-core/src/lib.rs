@@ -5,7 +5,7 @@
 //!
 //! - [`config`]: a checkpoint's configuration.
 //! - [`error`]: the crate's one error type.
-//! - [`frame`]: camera frames; [`clip`]: a scene's frames and poses.
+//! - [`frame`]: camera frames; [`clip`]: a scene's frames and poses; [`image`]: frames to patches.
 //! - [`trajectory_tokens`]: the history as tokens of the prompt.
 //! - [`sampling`]: logits to the next token; [`random`]: the streams behind it and the flow's noise.
 //! - [`reasoning`]: where a generated row stops, and the sentence in it.
@@ -19,6 +19,7 @@ pub mod clip;
 pub mod config;
 pub mod error;
 pub mod frame;
+pub mod image;
 mod local_fit;
 pub mod metrics;
 pub mod perturb;
@@ -41,6 +42,7 @@ pub use config::{
 use error::check_length;
 pub use error::{Error, Result};
 pub use frame::Frame;
+pub use image::{ImageProcessor, Patches, smart_resize};
 pub use random::flow_noise;
 pub use reasoning::{StopPosition, extract_reasoning, is_finished, stop_position};
 pub use rotation::{rotation_from_yaw, unwrap_angles, yaw_of};
