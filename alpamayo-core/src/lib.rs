@@ -6,6 +6,7 @@
 //! - [`config`]: a checkpoint's configuration.
 //! - [`error`]: the crate's one error type.
 //! - [`frame`]: camera frames; [`clip`]: a scene's frames and poses; [`image`]: frames to patches.
+//! - [`tokenizer`]: text to token ids; [`prompt`]: what the model is asked; [`positions`]: where its tokens stand.
 //! - [`trajectory_tokens`]: the history as tokens of the prompt.
 //! - [`sampling`]: logits to the next token; [`random`]: the streams behind it and the flow's noise.
 //! - [`reasoning`]: where a generated row stops, and the sentence in it.
@@ -23,6 +24,8 @@ pub mod image;
 mod local_fit;
 pub mod metrics;
 pub mod perturb;
+pub mod positions;
+pub mod prompt;
 pub mod random;
 pub mod reasoning;
 pub mod rotation;
@@ -30,6 +33,7 @@ pub mod sampling;
 pub mod scalar;
 #[cfg(test)]
 mod test_data;
+pub mod tokenizer;
 pub mod trajectory;
 pub mod trajectory_tokens;
 
@@ -43,10 +47,13 @@ use error::check_length;
 pub use error::{Error, Result};
 pub use frame::Frame;
 pub use image::{ImageProcessor, Patches, smart_resize};
+pub use positions::MultimodalPositions;
+pub use prompt::{PromptBuilder, PromptStyle};
 pub use random::flow_noise;
 pub use reasoning::{StopPosition, extract_reasoning, is_finished, stop_position};
 pub use rotation::{rotation_from_yaw, unwrap_angles, yaw_of};
 pub use sampling::{RowSampler, SamplingOptions, probabilities};
 pub use scalar::Scalar;
+pub use tokenizer::Tokenizer;
 pub use trajectory::Trajectory;
 pub use trajectory_tokens::{DeltaTokenizer, fuse_history};

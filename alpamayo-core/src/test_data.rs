@@ -55,3 +55,12 @@ macro_rules! element {
     )*};
 }
 element!(f32 => F32, f64 => F64, i64 => I64, u8 => U8);
+
+/// A complete small checkpoint's configuration and tokenizer.
+pub(crate) fn small_checkpoint() -> (crate::ModelConfig, crate::Tokenizer) {
+    let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/small-checkpoint");
+    let config = crate::ModelConfig::from_checkpoint(&directory, None).unwrap();
+    let path = config.tokenizer_path(&directory, None).unwrap();
+    let tokenizer = crate::Tokenizer::from_file(path, &config).unwrap();
+    (config, tokenizer)
+}
