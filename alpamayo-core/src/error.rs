@@ -173,6 +173,23 @@ pub enum Error {
         /// What is wrong, and what would be right.
         reason: String,
     },
+
+    /// A file of perturbations is malformed, or names something that does not exist.
+    #[error("{}:{line}:{column}: {reason}", path.display())]
+    PerturbationSpec {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// The column, from 1.
+        column: usize,
+        /// What is wrong, and what would be right.
+        reason: String,
+    },
+
+    /// A perturbation cannot be what it is asked to be, or not on this clip.
+    #[error("{0}")]
+    Perturbation(String),
 }
 
 impl Error {

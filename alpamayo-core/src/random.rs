@@ -18,6 +18,8 @@ pub enum Purpose {
     Bootstrap = 2,
     /// Sign flips of the paired test.
     Permutation = 3,
+    /// Perturbations of clips; see [`crate::perturb`].
+    Perturbation = 4,
 }
 
 /// A seeded ChaCha stream with eight rounds.
@@ -33,6 +35,17 @@ impl RandomStream {
         let mut chacha = ChaCha8Rng::from_seed(key);
         chacha.set_stream(row);
         Self(chacha)
+    }
+
+    /// The stream of this key, for perturbations. Byte 8, where [`Self::new`] keeps the purpose, is overwritten with theirs.
+    pub(crate) fn perturbation(mut key: [u8; 32]) -> Self {
+        key[8] = Purpose::Perturbation as u8;
+        Self(ChaCha8Rng::from_seed(key))
+    }
+
+    /// The stream's next bytes.
+    pub(crate) fn fill_bytes(&mut self, bytes: &mut [u8]) {
+        self.0.fill_bytes(bytes);
     }
 
     /// A uniform number in [0, 1), a multiple of 2⁻⁵³.
