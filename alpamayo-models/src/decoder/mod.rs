@@ -4,6 +4,9 @@ mod layer;
 mod model;
 mod rope;
 
+#[cfg(test)]
+mod tests;
+
 pub use layer::DecoderLayer;
 pub use model::{Decoder, DeepstackAdditions};
 pub use rope::MultimodalRope;

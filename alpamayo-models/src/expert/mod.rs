@@ -3,6 +3,9 @@
 mod action_in;
 mod model;
 
+#[cfg(test)]
+mod tests;
+
 pub(crate) use action_in::ACTION_FEATURES;
 pub use action_in::ActionInProjection;
 pub use model::{Expert, ExpertContext};

@@ -8,6 +8,9 @@ mod position_grid;
 mod tables;
 mod tower;
 
+#[cfg(test)]
+mod tests;
+
 pub use block::VisionBlock;
 pub use features::VisionFeatures;
 pub use merger::{Merger, MergerNorm};

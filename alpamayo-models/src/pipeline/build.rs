@@ -1,0 +1,153 @@
+//! The model with everything around the network, and how it is built.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use alpamayo_backends::ModelBackend;
+use alpamayo_backends::layers::CacheFormat;
+use alpamayo_core::{DeltaTokenizer, ImageProcessor, ModelConfig, Tokenizer, UnicycleActionSpace};
+
+use super::guard::guard;
+use super::options::LoadOptions;
+use crate::error::{Error, Result};
+use crate::import::{Checkpoint, CheckpointSource, ProgressCallback};
+use crate::network::Network;
+use crate::random::RandomParameters;
+use crate::vision::VisionTables;
+
+/// Alpamayo-R1 on a device: the network, and what turns clips into its inputs and its outputs into plans.
+#[derive(Debug)]
+pub struct Alpamayo<B: ModelBackend> {
+    pub(super) network: Network<B>,
+    pub(super) config: ModelConfig,
+    pub(super) tokenizer: Option<Tokenizer>,
+    pub(super) image_processor: ImageProcessor,
+    pub(super) history_tokenizer: DeltaTokenizer,
+    pub(super) action_space: UnicycleActionSpace<f32>,
+    pub(super) cache_format: CacheFormat,
+    pub(super) device: B::Device,
+    /// Tables of the image sizes seen last.
+    pub(super) vision_tables: Mutex<Vec<(Vec<[usize; 3]>, Arc<VisionTables<B>>)>>,
+}
+
+impl<B: ModelBackend> Alpamayo<B> {
+    /// Loads a checkpoint directory (`config.json` and safetensors files) onto a device.
+    ///
+    /// # Errors
+    /// Where the checkpoint, its backbone's files or its tokenizer are missing, damaged or don't fit together, and where the device
+    /// can't hold them. Headers of all files are checked before any memory is taken.
+    pub fn load(checkpoint: impl AsRef<Path>, device: &B::Device, mut options: LoadOptions) -> Result<Self> {
+        let checkpoint = checkpoint.as_ref();
+        let config = ModelConfig::from_checkpoint(checkpoint, options.vlm.as_deref())?;
+        let tokenizer = tokenizer(checkpoint, &config, &options)?;
+        let network = guard("loading", || network(checkpoint, &config, device, &mut options))?;
+        Self::from_network(network, config, Some(tokenizer), device, &options)
+    }
+
+    /// A model of random parameters, made on the device: for measuring at any size without a checkpoint.
+    ///
+    /// Without a tokenizer the stages from [`encode`](Self::encode) to [`trajectories`](Self::trajectories) run, on prompts of ids.
+    ///
+    /// # Errors
+    /// Where the configuration's sizes don't fit together, or the device can't hold the model.
+    pub fn random(
+        config: &ModelConfig,
+        tokenizer: Option<Tokenizer>,
+        device: &B::Device,
+        options: &LoadOptions,
+    ) -> Result<Self> {
+        let network = guard("initialising", || {
+            let mut source = RandomParameters::new(device, options.weight_format::<B>(device));
+            Network::new(config, &mut source)
+        })?;
+        Self::from_network(network, config.clone(), tokenizer, device, options)
+    }
+
+    /// A model around a network that was built elsewhere.
+    ///
+    /// # Errors
+    /// Where the configuration's history tokenizer is impossible.
+    pub fn from_network(
+        network: Network<B>,
+        config: ModelConfig,
+        tokenizer: Option<Tokenizer>,
+        device: &B::Device,
+        options: &LoadOptions,
+    ) -> Result<Self> {
+        Ok(Self {
+            image_processor: ImageProcessor::new(&config),
+            history_tokenizer: history_tokenizer(&config)?,
+            action_space: UnicycleActionSpace::with_normalization(&config.action_space, network.normalization),
+            cache_format: options.cache_format::<B>(device),
+            device: device.clone(),
+            vision_tables: Mutex::default(),
+            network,
+            config,
+            tokenizer,
+        })
+    }
+
+    /// The checkpoint's configuration.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// The network's modules.
+    pub fn network(&self) -> &Network<B> {
+        &self.network
+    }
+
+    /// The device.
+    pub fn device(&self) -> &B::Device {
+        &self.device
+    }
+
+    /// The tokenizer.
+    ///
+    /// # Errors
+    /// [`Error::NoTokenizer`] where the model was built without one.
+    pub fn tokenizer(&self) -> Result<&Tokenizer> {
+        let action = "turn text into tokens or back";
+        self.tokenizer.as_ref().ok_or(Error::NoTokenizer { action })
+    }
+
+    /// From actions to trajectories and back.
+    pub fn action_space(&self) -> &UnicycleActionSpace<f32> {
+        &self.action_space
+    }
+}
+
+fn history_tokenizer(config: &ModelConfig) -> Result<DeltaTokenizer> {
+    let tokenizer = DeltaTokenizer::new(config.history_tokenizer.num_bins)?;
+    Ok(if config.history_tokenizer.predict_yaw {
+        tokenizer.with_yaw()
+    } else {
+        tokenizer
+    })
+}
+
+fn network<B: ModelBackend>(
+    checkpoint: &Path,
+    config: &ModelConfig,
+    device: &B::Device,
+    options: &mut LoadOptions,
+) -> Result<Network<B>> {
+    let checkpoint = Arc::new(Checkpoint::open(checkpoint)?);
+    let format = options.weight_format::<B>(device);
+    let progress = options
+        .progress
+        .as_mut()
+        .map(|progress| progress.as_mut() as &mut ProgressCallback<'_>);
+    let mut source = CheckpointSource::new(checkpoint, config, format, device, progress)?;
+    let network = Network::new(config, &mut source)?;
+    source.finish()?;
+    Ok(network)
+}
+
+fn tokenizer(checkpoint: &Path, config: &ModelConfig, options: &LoadOptions) -> Result<Tokenizer> {
+    let path = match &options.tokenizer {
+        Some(path) => path.clone(),
+        None => config.tokenizer_path(checkpoint, options.vlm.as_deref())?,
+    };
+    Ok(Tokenizer::from_file(path, config)?)
+}

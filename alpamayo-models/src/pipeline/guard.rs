@@ -1,0 +1,41 @@
+//! Panics of a backend become errors.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::error::{Error, Result};
+
+/// Runs `work`; a panic inside (no device, out of memory) is an [`Error::BackendPanic`].
+///
+/// Nothing that `work` writes survives it: what it builds is dropped, and what it borrows mutably is an observer of the caller's.
+pub(super) fn guard<T>(stage: &'static str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| {
+        Err(Error::BackendPanic {
+            stage,
+            message: message(payload.as_ref()),
+        })
+    })
+}
+
+fn message(payload: &(dyn Any + Send)) -> String {
+    let text = payload.downcast_ref::<&str>().copied();
+    let owned = || payload.downcast_ref::<String>().map(String::as_str);
+    text.or_else(owned).unwrap_or("it gave no reason").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_becomes_an_error_with_its_words() {
+        let error = guard::<()>("prefill", || panic!("out of memory: {} GB", 90)).unwrap_err();
+        assert!(matches!(error, Error::BackendPanic { stage: "prefill", ref message } if message.contains("90 GB")));
+        assert!(error.to_string().contains("smaller weight or cache format"));
+    }
+
+    #[test]
+    fn results_pass_through() {
+        assert_eq!(guard("encode", || Ok(3)).unwrap(), 3);
+    }
+}

@@ -1,0 +1,24 @@
+//! From clips to plans, in stages that can be used alone.
+//!
+//! [`Alpamayo::drive`] is [`preprocess`](Alpamayo::preprocess) → [`encode`](Alpamayo::encode) → [`prefill`](Alpamayo::prefill) →
+//! [`generate`](Alpamayo::generate) → [`flow`](Alpamayo::flow) → [`trajectories`](Alpamayo::trajectories). Every stage takes what the
+//! one before returns, all of it readable, and an [`Observer`](crate::Observer), `&mut ()` for none.
+
+mod build;
+mod drive;
+mod generate;
+mod guard;
+mod inputs;
+mod options;
+mod plan;
+mod prefill;
+mod stages;
+#[cfg(test)]
+mod tests;
+
+pub use build::Alpamayo;
+pub use generate::Generation;
+pub use inputs::{Inputs, Prompt};
+pub use options::{DriveOptions, LoadOptions};
+pub use plan::{Plan, Timings};
+pub use prefill::Prefilled;

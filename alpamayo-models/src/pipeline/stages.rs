@@ -1,0 +1,199 @@
+//! The stages, one method each.
+
+use std::sync::{Arc, PoisonError};
+
+use alpamayo_backends::ModelBackend;
+use alpamayo_backends::layers::RowLengths;
+use alpamayo_core::{Clip, Patches, Trajectory, flow_noise};
+use burn::tensor::Tensor;
+
+use super::build::Alpamayo;
+use super::generate::{Generation, Generator};
+use super::guard::guard;
+use super::inputs::Prompt;
+use super::options::DriveOptions;
+use super::prefill::{self, Prefilled};
+use crate::error::{Error, Result};
+use crate::expert::{ACTION_FEATURES, ExpertContext};
+use crate::flow::EulerFlow;
+use crate::host::{download, upload};
+use crate::observer::Observer;
+use crate::vision::{VisionFeatures, VisionTables};
+
+/// Sequences of image sizes whose tables are kept.
+const KEPT_VISION_TABLES: usize = 4;
+
+impl<B: ModelBackend> Alpamayo<B> {
+    /// Patches of frames → image tokens and deepstack features.
+    ///
+    /// # Errors
+    /// Where the patches contradict the sizes, or the device fails.
+    pub fn encode(&self, patches: &Patches, observer: &mut dyn Observer<B>) -> Result<VisionFeatures<B>> {
+        let vision = &self.config.vision;
+        guard("encode", || {
+            let tables = self.vision_tables(&patches.grid_thw)?;
+            let area = vision.patch_size * vision.patch_size;
+            let (channels, temporal) = (vision.in_channels, vision.temporal_patch_size);
+            let pixels = B::normalize_pixels(&patches.pixels, channels, temporal, area, &self.device);
+            self.network.vision.forward(pixels, &tables, observer)
+        })
+    }
+
+    /// Prompts through the decoder; `features` are those of all prompts' images, one behind the other.
+    ///
+    /// # Errors
+    /// Where prompts differ in length or ask for another number of image tokens, or the device fails.
+    pub fn prefill(
+        &self,
+        prompts: &[Prompt],
+        features: &VisionFeatures<B>,
+        observer: &mut dyn Observer<B>,
+    ) -> Result<Prefilled<B>> {
+        let decoder = &self.network.decoder;
+        guard("prefill", || {
+            let cache = prefill::cache_for(&self.config.text, prompts, features, self.cache_format, &self.device)?;
+            prefill::prefill(decoder, prompts, features, cache, &self.device, observer)
+        })
+    }
+
+    /// The chain of causation: `options.samples` rows per clip, sampled, greedy or forced.
+    ///
+    /// The prompts' cache is shared, so a [`Prefilled`] can be generated from many times.
+    ///
+    /// # Errors
+    /// Where the options contradict the batch, logits are not finite, or the device fails.
+    pub fn generate(
+        &self,
+        prefilled: &Prefilled<B>,
+        options: &DriveOptions,
+        observer: &mut dyn Observer<B>,
+    ) -> Result<Generation<B>> {
+        guard("generate", || {
+            Generator::new(&self.network.decoder, &self.config, prefilled, options, &self.device)?.run(observer)
+        })
+    }
+
+    /// Flow matching from noise to normalised actions `[waypoints, 2]` per row.
+    ///
+    /// # Errors
+    /// Where the noise has the wrong size, there are no flow steps, or the device fails.
+    pub fn flow(
+        &self,
+        generation: &Generation<B>,
+        options: &DriveOptions,
+        observer: &mut dyn Observer<B>,
+    ) -> Result<Vec<Vec<[f32; 2]>>> {
+        let (rows, waypoints) = (generation.tokens.len(), self.config.action_space.n_waypoints);
+        let noise = self.noise(rows, options)?;
+        let steps = options.flow_steps.unwrap_or(self.config.flow.num_inference_steps);
+        if steps == 0 {
+            return Err(Error::Argument {
+                argument: "flow_steps",
+                reason: "0 steps leave the noise as it is; give 1 or more".into(),
+            });
+        }
+        guard("flow", || {
+            let context = self.expert_context(generation);
+            let x = upload(noise, [rows * waypoints, ACTION_FEATURES], &self.device);
+            let velocity = |step, x, time, observer: &mut dyn Observer<B>| {
+                self.network.expert.velocity(step, x, time, &context, observer)
+            };
+            let x = EulerFlow::new(steps).integrate(x, observer, velocity);
+            let values = download(x, "reading actions")?;
+            let (actions, _) = values.as_chunks::<ACTION_FEATURES>();
+            Ok(actions.chunks_exact(waypoints).map(<[_]>::to_vec).collect())
+        })
+    }
+
+    /// One evaluation of the velocity: `x` `[rows, waypoints, 2]`, row-major, at flow time `time` → the same shape.
+    ///
+    /// # Errors
+    /// Where `x` has the wrong size, or the device fails.
+    pub fn velocity(&self, generation: &Generation<B>, x: &[f32], time: f32) -> Result<Vec<f32>> {
+        let rows = generation.tokens.len() * self.config.action_space.n_waypoints;
+        check_values("x", x, rows * ACTION_FEATURES)?;
+        guard("flow", || {
+            let context = self.expert_context(generation);
+            let x = upload(x.to_vec(), [rows, ACTION_FEATURES], &self.device);
+            let v: Tensor<B, 2> = self.network.expert.velocity(0, x, time, &context, &mut ());
+            download(v, "reading velocities")
+        })
+    }
+
+    /// What the expert sees of a generation.
+    pub fn expert_context<'a>(&self, generation: &'a Generation<B>) -> ExpertContext<'a, B> {
+        let waypoints = self.config.action_space.n_waypoints as i64;
+        let first = generation.action_positions().into_iter();
+        let positions = first.flat_map(|first| (first..first + waypoints).map(|position| [position; 3]));
+        ExpertContext {
+            cache: &generation.cache,
+            suffix_lengths: RowLengths::new(generation.suffix_lengths(), &self.device),
+            rotary: self.network.expert.rope.table(positions, &self.device),
+        }
+    }
+
+    /// Actions of every row → trajectories in metres; `clips` give the histories, rows are ordered clip first.
+    ///
+    /// # Errors
+    /// Where the rows don't divide among the clips, or a trajectory is not finite.
+    pub fn trajectories(&self, clips: &[Clip], actions: &[Vec<[f32; 2]>]) -> Result<Vec<Trajectory>> {
+        if clips.is_empty() || !actions.len().is_multiple_of(clips.len()) {
+            return Err(Error::Argument {
+                argument: "actions",
+                reason: format!("{} rows don't divide among {} clips", actions.len(), clips.len()),
+            });
+        }
+        let samples = actions.len() / clips.len();
+        let mut trajectories = Vec::with_capacity(actions.len());
+        for (clip, rows) in clips.iter().zip(actions.chunks(samples.max(1))) {
+            let (xyz, rot) = (&clip.ego_history_xyz, &clip.ego_history_rot);
+            let v0 = self.action_space.estimate_v0(xyz, rot)?;
+            let z = xyz.last().map_or(0.0, |position| position[2]);
+            for row in rows {
+                trajectories.push(self.action_space.roll_out(row, v0, z)?);
+            }
+        }
+        Ok(trajectories)
+    }
+
+    fn noise(&self, rows: usize, options: &DriveOptions) -> Result<Vec<f32>> {
+        let count = self.config.action_space.n_waypoints * ACTION_FEATURES;
+        match &options.noise {
+            Some(noise) => {
+                check_values("noise", noise, rows * count)?;
+                Ok(noise.clone())
+            }
+            None => Ok((0..rows as u64)
+                .flat_map(|row| flow_noise(options.seed, row, count))
+                .collect()),
+        }
+    }
+
+    fn vision_tables(&self, grid_thw: &[[usize; 3]]) -> Result<Arc<VisionTables<B>>> {
+        let mut kept = self.vision_tables.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, tables)) = kept.iter().find(|(sizes, _)| sizes == grid_thw) {
+            return Ok(tables.clone());
+        }
+        let tables = Arc::new(self.network.vision.tables(grid_thw, &self.device)?);
+        if kept.len() == KEPT_VISION_TABLES {
+            kept.remove(0);
+        }
+        kept.push((grid_thw.to_vec(), tables.clone()));
+        Ok(tables)
+    }
+}
+
+fn check_values(argument: &'static str, values: &[f32], expected: usize) -> Result<()> {
+    if values.len() != expected {
+        let reason = format!(
+            "{} values where rows · waypoints · 2 = {expected} are needed",
+            values.len()
+        );
+        return Err(Error::Argument { argument, reason });
+    }
+    if let Some(value) = values.iter().find(|value| !value.is_finite()) {
+        let reason = format!("{value} is no number that the flow can start from");
+        return Err(Error::Argument { argument, reason });
+    }
+    Ok(())
+}

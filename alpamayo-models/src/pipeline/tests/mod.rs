@@ -1,0 +1,5 @@
+//! The pipeline against the reference, and what callers can do with its stages.
+
+mod golden;
+mod nano;
+mod stages;

@@ -1,0 +1,191 @@
+//! What callers can do with the stages: force, replay, branch, batch, reuse.
+
+use alpamayo_backends::instances::Flex;
+use alpamayo_core::PromptStyle;
+
+use crate::error::Error;
+use crate::pipeline::{Alpamayo, DriveOptions, LoadOptions};
+use crate::test_data::{Device, Golden, relative_l2};
+use crate::vision::VisionFeatures;
+
+fn greedy(golden: &Golden) -> DriveOptions {
+    DriveOptions {
+        max_generation_length: Some(golden.case("max_generation_length")),
+        ..DriveOptions::greedy()
+    }
+}
+
+fn flat(actions: &[Vec<[f32; 2]>]) -> Vec<f32> {
+    actions.iter().flatten().flatten().copied().collect()
+}
+
+#[test]
+fn replaying_tokens_in_one_pass_gives_the_same_actions() {
+    let golden = Golden::read("base");
+    let (model, options) = (golden.model(), greedy(&golden));
+    let plan = &model.drive_batch(&golden.clips(), &options).unwrap()[0];
+    let replay = DriveOptions {
+        forced_tokens: plan.tokens.clone(),
+        ..options
+    };
+    let replayed = &model.drive_batch(&golden.clips(), &replay).unwrap()[0];
+    assert_eq!(replayed.tokens, plan.tokens);
+    let error = relative_l2(&flat(&replayed.actions), &flat(&plan.actions));
+    assert!(error <= 1e-5, "{error:e}");
+}
+
+#[test]
+fn a_forced_prefix_is_kept_and_what_follows_is_generated() {
+    let golden = Golden::read("base");
+    let (model, options) = (golden.model(), greedy(&golden));
+    let inputs = model.preprocess(&golden.clips(), &PromptStyle::R1).unwrap();
+    let features = model.encode(&inputs.patches, &mut ()).unwrap();
+    let prefilled = model.prefill(&inputs.prompts, &features, &mut ()).unwrap();
+    let free = model.generate(&prefilled, &options, &mut ()).unwrap();
+    // The reference's own first tokens lead to its own continuation …
+    let same = DriveOptions {
+        forced_tokens: vec![free.tokens[0][..3].to_vec()],
+        ..options.clone()
+    };
+    assert_eq!(model.generate(&prefilled, &same, &mut ()).unwrap().tokens, free.tokens);
+    // … and `<|traj_future_start|>` stops a row wherever it stands.
+    let future_start = model.config().traj_token_ids.future_start;
+    let stopped = DriveOptions {
+        forced_tokens: vec![vec![5, 6, future_start]],
+        ..options
+    };
+    let generation = model.generate(&prefilled, &stopped, &mut ()).unwrap();
+    assert_eq!(generation.tokens[0][..3], [5, 6, future_start]);
+    assert_eq!((generation.tokens[0].len(), generation.stops[0].index), (4, 2));
+    assert_eq!(generation.suffix_lengths(), [3]);
+}
+
+#[test]
+fn a_row_of_a_batch_is_what_it_is_alone() {
+    let golden = Golden::read("batch-ragged-eos");
+    let (model, clips) = (golden.model(), golden.clips());
+    let noise = golden.f32("flow.noise");
+    let options = greedy(&golden);
+    let batch = DriveOptions {
+        noise: Some(noise.clone()),
+        ..options.clone()
+    };
+    let together = model.drive_batch(&clips, &batch).unwrap();
+    for (index, clip) in clips.iter().enumerate() {
+        let half = noise.len() / 2;
+        let alone = DriveOptions {
+            noise: Some(noise[index * half..][..half].to_vec()),
+            ..options.clone()
+        };
+        let alone = model.drive(clip, &alone).unwrap();
+        assert_eq!(alone.tokens, together[index].tokens);
+        let error = relative_l2(&flat(&alone.actions), &flat(&together[index].actions));
+        assert!(error <= 1e-5, "{error:e}");
+    }
+}
+
+#[test]
+fn fewer_samples_are_the_first_of_more() {
+    let golden = Golden::read("base");
+    let (model, clips) = (golden.model(), golden.clips());
+    let sampled = |samples| {
+        let options = DriveOptions {
+            samples,
+            seed: 3,
+            temperature: 2.0,
+            max_generation_length: Some(8),
+            flow_steps: Some(2),
+            ..DriveOptions::default()
+        };
+        model.drive_batch(&clips, &options).unwrap().remove(0)
+    };
+    let (two, three) = (sampled(2), sampled(3));
+    assert_eq!(two.tokens, three.tokens[..2]);
+    assert_ne!(three.tokens[0], three.tokens[1]);
+    let error = relative_l2(&flat(&two.actions), &flat(&three.actions[..2]));
+    assert!(error <= 1e-4, "{error:e}");
+}
+
+#[test]
+fn features_of_untouched_images_can_be_reused() {
+    let golden = Golden::read("base");
+    let (model, options) = (golden.model(), greedy(&golden));
+    let inputs = model.preprocess(&golden.clips(), &PromptStyle::R1).unwrap();
+    let features = model.encode(&inputs.patches, &mut ()).unwrap();
+    let images = features.tokens_per_image.len();
+    let parts = [features.images(0..4).unwrap(), features.images(4..images).unwrap()];
+    let joined = VisionFeatures::concat(&parts).unwrap();
+    let plan = |features| {
+        let prefilled = model.prefill(&inputs.prompts, features, &mut ()).unwrap();
+        let generation = model.generate(&prefilled, &options, &mut ()).unwrap();
+        (
+            generation.tokens.clone(),
+            model.flow(&generation, &options, &mut ()).unwrap(),
+        )
+    };
+    assert_eq!(plan(&features), plan(&joined));
+}
+
+#[test]
+fn bad_arguments_are_errors_that_name_them() {
+    let golden = Golden::read("base");
+    let (model, clips) = (golden.model(), golden.clips());
+    let argument = |change: fn(&mut DriveOptions)| {
+        let mut options = greedy(&golden);
+        change(&mut options);
+        match model.drive_batch(&clips, &options).unwrap_err() {
+            Error::Argument { argument, .. } => argument.to_owned(),
+            other => other.to_string(),
+        }
+    };
+    assert_eq!(argument(|o| o.samples = 0), "samples");
+    assert_eq!(argument(|o| o.max_generation_length = Some(0)), "max_generation_length");
+    assert_eq!(argument(|o| o.flow_steps = Some(0)), "flow_steps");
+    assert_eq!(argument(|o| o.noise = Some(vec![0.0; 3])), "noise");
+    assert_eq!(argument(|o| o.noise = Some(vec![f32::NAN; 128])), "noise");
+    assert_eq!(argument(|o| o.forced_tokens = vec![vec![1], vec![2]]), "forced_tokens");
+    assert_eq!(argument(|o| o.forced_tokens = vec![vec![1_000_000]]), "forced_tokens");
+    assert!(argument(|o| (o.top_k, o.temperature) = (None, -1.0)).contains("temperature"));
+    assert!(matches!(
+        model.drive_batch(&[], &greedy(&golden)),
+        Err(Error::Argument { argument: "clips", .. })
+    ));
+}
+
+#[test]
+fn prompts_must_fit_together_and_to_the_features() {
+    let golden = Golden::read("base");
+    let model = golden.model();
+    let inputs = model.preprocess(&golden.clips(), &PromptStyle::R1).unwrap();
+    let features = model.encode(&inputs.patches, &mut ()).unwrap();
+    let fewer = features.images(0..2).unwrap();
+    let is_argument =
+        |result: Result<_, Error>, name| matches!(result, Err(Error::Argument { argument, .. }) if argument == name);
+    assert!(is_argument(model.prefill(&inputs.prompts, &fewer, &mut ()), "features"));
+    assert!(is_argument(model.prefill(&[], &features, &mut ()), "prompts"));
+    let mut longer = inputs.prompts[0].clone();
+    longer.ids.push(1);
+    longer.positions.ids.push([0; 3]);
+    assert!(is_argument(
+        model.prefill(&[inputs.prompts[0].clone(), longer], &features, &mut ()),
+        "prompts"
+    ));
+}
+
+#[test]
+fn a_random_model_of_any_size_runs_without_a_tokenizer() {
+    let golden = Golden::read("base");
+    let loaded = golden.model();
+    let inputs = loaded.preprocess(&golden.clips(), &PromptStyle::R1).unwrap();
+    let model = Alpamayo::<Flex>::random(&golden.config(), None, &Device::default(), &LoadOptions::default()).unwrap();
+    assert!(matches!(
+        model.preprocess(&golden.clips(), &PromptStyle::R1),
+        Err(Error::NoTokenizer { .. })
+    ));
+    let options = greedy(&golden);
+    let features = model.encode(&inputs.patches, &mut ()).unwrap();
+    let prefilled = model.prefill(&inputs.prompts, &features, &mut ()).unwrap();
+    let generation = model.generate(&prefilled, &options, &mut ()).unwrap();
+    let actions = model.flow(&generation, &options, &mut ()).unwrap();
+    assert!(flat(&actions).iter().all(|value| value.is_finite()));
+}
