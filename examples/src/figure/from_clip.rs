@@ -89,7 +89,7 @@ mod tests {
 
     fn bundled(name: &str) -> Clip {
         let clips = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/data/nano/clips"));
-        Clip::read(&clips.join(name)).unwrap()
+        Clip::read(clips.join(name)).unwrap()
     }
 
     /// The share of the points up to 25 m ahead that what was driven puts on grey pixels of the front-wide camera, after
