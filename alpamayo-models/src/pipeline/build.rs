@@ -1,7 +1,7 @@
 //! The model with everything around the network, and how it is built.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use alpamayo_backends::ModelBackend;
 use alpamayo_backends::layers::CacheFormat;
@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::import::{Checkpoint, CheckpointSource, ProgressCallback};
 use crate::network::Network;
 use crate::random::RandomParameters;
-use crate::vision::VisionTables;
+use crate::vision::KeptTables;
 
 /// Alpamayo-R1 on a device: the network, and what turns clips into its inputs and its outputs into plans.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ pub struct Alpamayo<B: ModelBackend> {
     pub(super) cache_format: CacheFormat,
     pub(super) device: B::Device,
     /// Tables of the image sizes seen last.
-    pub(super) vision_tables: Mutex<Vec<(Vec<[usize; 3]>, Arc<VisionTables<B>>)>>,
+    pub(super) vision_tables: KeptTables<B>,
 }
 
 impl<B: ModelBackend> Alpamayo<B> {
@@ -80,7 +80,7 @@ impl<B: ModelBackend> Alpamayo<B> {
             action_space: UnicycleActionSpace::with_normalization(&config.action_space, network.normalization),
             cache_format: options.cache_format::<B>(device),
             device: device.clone(),
-            vision_tables: Mutex::default(),
+            vision_tables: KeptTables::default(),
             network,
             config,
             tokenizer,

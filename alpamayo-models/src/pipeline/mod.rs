@@ -19,6 +19,6 @@ mod tests;
 pub use build::Alpamayo;
 pub use generate::Generation;
 pub use inputs::{Inputs, Prompt};
-pub use options::{DriveOptions, LoadOptions};
+pub use options::{BoxedProgress, DriveOptions, LoadOptions};
 pub use plan::{Plan, Timings};
 pub use prefill::Prefilled;

@@ -9,6 +9,9 @@ use alpamayo_core::{PromptStyle, SamplingOptions};
 
 use crate::import::Progress;
 
+/// Called after every tensor of an import.
+pub type BoxedProgress = Box<dyn FnMut(Progress<'_>) + Send>;
+
 /// How a model is put on its device.
 #[derive(Default)]
 pub struct LoadOptions {
@@ -21,7 +24,7 @@ pub struct LoadOptions {
     /// The tokenizer file, instead of the backbone's `tokenizer.json`.
     pub tokenizer: Option<PathBuf>,
     /// Called while weights are loaded.
-    pub progress: Option<Box<dyn FnMut(Progress<'_>) + Send>>,
+    pub progress: Option<BoxedProgress>,
 }
 
 impl LoadOptions {

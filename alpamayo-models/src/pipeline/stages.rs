@@ -1,7 +1,5 @@
 //! The stages, one method each.
 
-use std::sync::{Arc, PoisonError};
-
 use alpamayo_backends::ModelBackend;
 use alpamayo_backends::layers::RowLengths;
 use alpamayo_core::{Clip, Patches, Trajectory, flow_noise};
@@ -18,10 +16,7 @@ use crate::expert::{ACTION_FEATURES, ExpertContext};
 use crate::flow::EulerFlow;
 use crate::host::{download, upload};
 use crate::observer::Observer;
-use crate::vision::{VisionFeatures, VisionTables};
-
-/// Sequences of image sizes whose tables are kept.
-const KEPT_VISION_TABLES: usize = 4;
+use crate::vision::VisionFeatures;
 
 impl<B: ModelBackend> Alpamayo<B> {
     /// Patches of frames → image tokens and deepstack features.
@@ -31,7 +26,7 @@ impl<B: ModelBackend> Alpamayo<B> {
     pub fn encode(&self, patches: &Patches, observer: &mut dyn Observer<B>) -> Result<VisionFeatures<B>> {
         let vision = &self.config.vision;
         guard("encode", || {
-            let tables = self.vision_tables(&patches.grid_thw)?;
+            let tables = self.vision_tables.of(&self.network.vision, &patches.grid_thw, &self.device)?;
             let area = vision.patch_size * vision.patch_size;
             let (channels, temporal) = (vision.in_channels, vision.temporal_patch_size);
             let pixels = B::normalize_pixels(&patches.pixels, channels, temporal, area, &self.device);
@@ -167,19 +162,6 @@ impl<B: ModelBackend> Alpamayo<B> {
                 .flat_map(|row| flow_noise(options.seed, row, count))
                 .collect()),
         }
-    }
-
-    fn vision_tables(&self, grid_thw: &[[usize; 3]]) -> Result<Arc<VisionTables<B>>> {
-        let mut kept = self.vision_tables.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, tables)) = kept.iter().find(|(sizes, _)| sizes == grid_thw) {
-            return Ok(tables.clone());
-        }
-        let tables = Arc::new(self.network.vision.tables(grid_thw, &self.device)?);
-        if kept.len() == KEPT_VISION_TABLES {
-            kept.remove(0);
-        }
-        kept.push((grid_thw.to_vec(), tables.clone()));
-        Ok(tables)
     }
 }
 

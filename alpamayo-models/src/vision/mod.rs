@@ -2,6 +2,7 @@
 
 mod block;
 mod features;
+mod kept_tables;
 mod merger;
 mod patch_embedding;
 mod position_grid;
@@ -13,6 +14,7 @@ mod tests;
 
 pub use block::VisionBlock;
 pub use features::VisionFeatures;
+pub(crate) use kept_tables::KeptTables;
 pub use merger::{Merger, MergerNorm};
 pub use patch_embedding::PatchEmbedding;
 pub use position_grid::PositionGrid;

@@ -32,7 +32,7 @@ fn model() -> Alpamayo<Flex> {
 }
 
 fn clip(name: &str) -> Clip {
-    Clip::read(&directory().join("clips").join(name)).unwrap()
+    Clip::read(directory().join("clips").join(name)).unwrap()
 }
 
 fn reference(name: &str) -> Value {
