@@ -4,6 +4,25 @@
 //! token) → its key-value [`cache`] → [`expert`] with [`flow`] matching → actions → a trajectory. [`pipeline`] does it all;
 //! [`parameters`] is where the [`network`]'s modules get their weights from: a checkpoint ([`import`]), or a
 //! [`random`] source.
+//!
+//! ```no_run
+//! use alpamayo_backends::instances::Flex;
+//! use alpamayo_core::Clip;
+//! use alpamayo_models::{Alpamayo, DriveOptions, LoadOptions};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let device = Default::default();
+//! let model = Alpamayo::<Flex>::load("Alpamayo-R1-10B", &device, LoadOptions::default())?;
+//! let clip = Clip::read("clip")?;
+//! let plan = model.drive(&clip, &DriveOptions { samples: 6, seed: 42, ..Default::default() })?;
+//! println!("{}", plan.reasoning[0]); // chain of causation
+//! let poses = plan.trajectories[0].xyz(); // 64 poses, metres, ego frame at t0
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Every stage of a drive is public and can be used alone: with own noise, own tokens, other histories, kept vision features,
+//! and with an [`Observer`] that sees the values in between.
 #![deny(missing_docs)]
 
 pub mod cache;

@@ -32,7 +32,12 @@ fn frequencies_missing_in_a_checkpoint_are_rebuilt_as_the_released_ones() {
     let released = [1.0, 1.671875, 2.78125, 4.65625, 7.75, 12.9375, 21.5, 36.0, 60.0, 100.0];
     assert_eq!(rebuilt, [released; 3].concat());
     let found = model.network().normalization;
-    let found = [found.accel_mean, found.accel_std, found.curvature_mean, found.curvature_std];
+    let found = [
+        found.accel_mean,
+        found.accel_std,
+        found.curvature_mean,
+        found.curvature_std,
+    ];
     let released = [0.029052734375, 0.6796875, 0.0002689361572265625, 0.026123046875f64];
     assert_eq!(found.map(f64::from), released);
 }

@@ -166,12 +166,10 @@ impl<'a, B: ModelBackend> Generator<'a, B> {
             }
         };
         let vocabulary = device_logits.dims()[1];
-        let downloaded = download(device_logits, "reading logits")?;
-        let mut logits = Vec::with_capacity(rows * vocabulary);
-        for row in downloaded.chunks_exact(vocabulary) {
-            for _ in 0..repeats {
-                logits.extend_from_slice(row);
-            }
+        let mut logits = download(device_logits, "reading logits")?;
+        if repeats > 1 {
+            let clips = logits.chunks_exact(vocabulary);
+            logits = clips.flat_map(|clip| clip.repeat(repeats)).collect();
         }
         for row in logits.chunks_exact_mut(vocabulary) {
             let ids = self.trajectory_ids.start as usize..(self.trajectory_ids.end as usize).min(vocabulary);

@@ -26,7 +26,9 @@ impl<B: ModelBackend> Alpamayo<B> {
     pub fn encode(&self, patches: &Patches, observer: &mut dyn Observer<B>) -> Result<VisionFeatures<B>> {
         let vision = &self.config.vision;
         guard("encode", || {
-            let tables = self.vision_tables.of(&self.network.vision, &patches.grid_thw, &self.device)?;
+            let tables = self
+                .vision_tables
+                .of(&self.network.vision, &patches.grid_thw, &self.device)?;
             let area = vision.patch_size * vision.patch_size;
             let (channels, temporal) = (vision.in_channels, vision.temporal_patch_size);
             let pixels = B::normalize_pixels(&patches.pixels, channels, temporal, area, &self.device);
