@@ -2,8 +2,10 @@
 #![deny(missing_docs)]
 
 pub mod chart;
+pub mod cli;
 pub mod error;
 pub mod figure;
+pub mod parity;
 pub mod report;
 pub mod scene;
 
