@@ -141,7 +141,8 @@ impl<B: Backend> RowLengths<B> {
         let rows = data.len();
         Self {
             host: lengths,
-            device: Tensor::from_data(TensorData::new(data, [rows]), (device, DType::I32)),
+            // The backend's own integer type: Candle takes no other from the host.
+            device: Tensor::from_data(TensorData::new(data, [rows]), device),
         }
     }
 
@@ -150,7 +151,7 @@ impl<B: Backend> RowLengths<B> {
         &self.host
     }
 
-    /// The lengths on the device, `[rows]`, i32.
+    /// The lengths on the device, `[rows]`, the backend's integer type.
     pub fn device(&self) -> &Tensor<B, 1, Int> {
         &self.device
     }
