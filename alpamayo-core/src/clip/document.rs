@@ -1,9 +1,12 @@
 //! `clip.json`.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::Clip;
+use crate::{Error, Result};
 
 /// The fields of `clip.json`.
 #[derive(Debug, Serialize, Deserialize)]
@@ -34,6 +37,21 @@ pub(super) struct Document {
 }
 
 impl Document {
+    /// Parses the text of the file `path`.
+    pub(super) fn parse(text: &str, path: &Path) -> Result<Self> {
+        serde_json::from_str(text).map_err(|source| match wrong_field(text) {
+            Some((field, reason)) => Error::Clip {
+                path: path.to_path_buf(),
+                field,
+                reason,
+            },
+            None => Error::Json {
+                path: path.to_path_buf(),
+                source,
+            },
+        })
+    }
+
     pub(super) fn of(clip: &Clip) -> Self {
         let clip = clip.clone();
         Self {
@@ -72,4 +90,15 @@ impl Document {
             extra: self.extra,
         }
     }
+}
+
+/// The first field whose value has the wrong type, and what is wrong with it: tried one by one beside empty others.
+fn wrong_field(text: &str) -> Option<(String, String)> {
+    let fields: Map<String, Value> = serde_json::from_str(text).ok()?;
+    fields.into_iter().find_map(|(field, value)| {
+        let mut alone = json!({"camera_indices": [], "ego_history_xyz": [], "ego_history_rot": []});
+        alone[&field] = value;
+        let error = serde_json::from_str::<Document>(&alone.to_string()).err()?;
+        Some((field, error.to_string()))
+    })
 }

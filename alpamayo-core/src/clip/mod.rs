@@ -59,8 +59,8 @@ pub struct Clip {
 impl Clip {
     /// The frames of the camera at `position` in `camera_indices`, oldest first; none where there is no such camera.
     pub fn camera_frames(&self, position: usize) -> &[Frame] {
-        let start = position * self.frames_per_camera;
-        self.frames.get(start..start + self.frames_per_camera).unwrap_or(&[])
+        let frames = self.frames.chunks_exact(self.frames_per_camera.max(1)).nth(position);
+        frames.unwrap_or(&[])
     }
 
     /// The frame at t0 of the camera with that index.

@@ -24,19 +24,18 @@ impl Clip {
         let directory = directory.as_ref();
         let path = directory.join("clip.json");
         let text = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
-        let document: Document = serde_json::from_str(&text).map_err(|source| Error::Json {
-            path: path.clone(),
-            source,
-        })?;
+        let document = Document::parse(&text, &path)?;
         let folder = directory
             .file_name()
             .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         let mut clip = document.into_clip(folder);
         at(path.clone(), clip.check_document())?;
-        let first = clip.camera_indices.first().copied().unwrap_or_default();
-        clip.frames_per_camera = (0..MAX_FRAMES)
-            .take_while(|&k| frame_path(directory, first, k).is_some())
-            .count();
+        let there = frames_there(directory, &clip.camera_indices)?;
+        // A camera whose newest frames are missing shows by the others, or by the times.
+        clip.frames_per_camera = clip
+            .frame_timestamps_us
+            .as_ref()
+            .map_or(there, |times| times.len().max(there));
         let files = clip.frame_files(directory)?;
         clip.frames = files.par_iter().map(|file| decode(file)).collect::<Result<_>>()?;
         at(path, clip.validate())?;
@@ -45,7 +44,8 @@ impl Clip {
 
     /// Paths of all frames in their order.
     fn frame_files(&self, directory: &Path) -> Result<Vec<PathBuf>> {
-        let frames = self.frames_per_camera.max(1);
+        // Without any frame, the first one is missing; beyond the limit, one is missing for certain.
+        let frames = self.frames_per_camera.clamp(1, MAX_FRAMES + 1);
         let cells = self
             .camera_indices
             .iter()
@@ -63,6 +63,28 @@ impl Clip {
             })
             .collect()
     }
+}
+
+/// One more than the highest frame number of these cameras' files.
+fn frames_there(directory: &Path, cameras: &[usize]) -> Result<usize> {
+    let mut highest = 0;
+    for entry in std::fs::read_dir(directory).map_err(Error::io("read", directory))? {
+        let path = entry.map_err(Error::io("read", directory))?.path();
+        let is_image = path
+            .extension()
+            .is_some_and(|extension| EXTENSIONS.iter().any(|known| extension == *known));
+        let stem = path.file_stem().and_then(|stem| stem.to_str()).filter(|_| is_image);
+        let numbers = stem
+            .and_then(|stem| stem.strip_prefix("cam"))
+            .and_then(|rest| rest.split_once("_f"));
+        let Some((camera, frame)) = numbers else { continue };
+        if let (Ok(camera), Ok(frame)) = (camera.parse::<usize>(), frame.parse::<usize>())
+            && cameras.contains(&camera)
+        {
+            highest = highest.max(frame.saturating_add(1));
+        }
+    }
+    Ok(highest)
 }
 
 fn frame_path(directory: &Path, camera: usize, frame: usize) -> Option<PathBuf> {

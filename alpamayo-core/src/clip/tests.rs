@@ -88,8 +88,7 @@ fn a_missing_frame_is_named() {
 
 #[test]
 fn contradictions_name_their_field() {
-    type Change = fn(&mut Clip);
-    let broken: [(&str, Change); 14] = [
+    let broken: [(&str, fn(&mut Clip)); 16] = [
         ("camera_indices", |clip| clip.camera_indices.clear()),
         ("camera_indices", |clip| clip.camera_indices = vec![1, 0, 6]),
         ("camera_indices", |clip| clip.camera_indices[2] = 9_999),
@@ -97,6 +96,11 @@ fn contradictions_name_their_field() {
             clip.frames.pop();
         }),
         ("frames_per_camera", |clip| clip.frames_per_camera = 0),
+        ("frames", |clip| clip.frames_per_camera = usize::MAX),
+        ("camera 6, frame 0", |clip| {
+            clip.frames[4] = Frame::new(2, 4, vec![0; 24]).unwrap();
+            clip.frames[5] = clip.frames[4].clone();
+        }),
         ("camera 1, frame 1", |clip| {
             clip.frames[3] = Frame::new(2, 4, vec![0; 24]).unwrap()
         }),
@@ -136,7 +140,121 @@ fn cameras_are_found_by_index() {
     assert!(clip.camera_frames(3).is_empty());
 }
 
+/// A written clip whose `clip.json` is changed.
+fn read_changed(change: impl FnOnce(&mut Map<String, Value>)) -> Result<Clip> {
+    let directory = tempfile::tempdir().unwrap();
+    let folder = directory.path().join("one");
+    clip().write(&folder).unwrap();
+    let path = folder.join("clip.json");
+    let mut document: Map<String, Value> = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    change(&mut document);
+    fs::write(&path, serde_json::to_string(&document).unwrap()).unwrap();
+    Clip::read(&folder)
+}
+
+#[test]
+fn fields_of_the_wrong_type_are_named() {
+    let cases = [
+        ("camera_indices", json!("all")),
+        ("camera_indices", json!([-1])),
+        ("ego_history_xyz", json!([[0, 0]])),
+        ("ego_history_rot", json!([[[0, 0, "x"]]])),
+        ("ego_history_xyz", json!([[1e39, 0, 0]])),
+        ("ego_future_xyz", json!({})),
+        ("frame_timestamps_us", json!([1.5])),
+        ("frame_timestamps_us", json!([1])),
+        ("t0_us", json!("now")),
+        ("coc", json!(3)),
+        ("name", json!([])),
+    ];
+    for (field, value) in cases {
+        let error = read_changed(|document| document[field] = value.clone())
+            .expect_err(field)
+            .to_string();
+        assert!(
+            error.contains("clip.json") && error.contains(field),
+            "{field} = {value}: {error}"
+        );
+    }
+    let error = read_changed(|document| drop(document.remove("ego_history_rot")))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("clip.json") && error.contains("ego_history_rot"),
+        "{error}"
+    );
+}
+
+#[test]
+fn frames_missing_in_the_first_camera() {
+    for times in [true, false] {
+        for missing in ["cam0_f1", "cam0_f0"] {
+            let directory = tempfile::tempdir().unwrap();
+            let folder = directory.path().join("one");
+            let mut clip = clip();
+            clip.frame_timestamps_us = clip.frame_timestamps_us.filter(|_| times);
+            clip.write(&folder).unwrap();
+            fs::remove_file(folder.join(format!("{missing}.png"))).unwrap();
+            let error = Clip::read(&folder).unwrap_err().to_string();
+            assert!(error.contains(missing), "{error}");
+        }
+    }
+    // One frame too many has no time.
+    let directory = tempfile::tempdir().unwrap();
+    let folder = directory.path().join("one");
+    clip().write(&folder).unwrap();
+    fs::copy(folder.join("cam0_f1.png"), folder.join("cam0_f2.png")).unwrap();
+    assert!(Clip::read(&folder).unwrap_err().to_string().contains("cam1_f2"));
+}
+
+#[test]
+fn unknown_fields_and_jpeg_frames() {
+    let clip = read_changed(|document| drop(document.insert("camera_names".into(), json!(["left", "front", "tele"]))))
+        .unwrap();
+    assert_eq!(clip.extra["camera_names"][2], "tele");
+    assert_eq!(clip.extra["camera_rig"]["1"]["x"], 1.7);
+    let directory = tempfile::tempdir().unwrap();
+    let folder = directory.path().join("one");
+    clip.write(&folder).unwrap();
+    let png = image::open(folder.join("cam6_f0.png")).unwrap();
+    png.save(folder.join("cam6_f0.jpg")).unwrap();
+    fs::remove_file(folder.join("cam6_f0.png")).unwrap();
+    let read = Clip::read(&folder).unwrap();
+    assert_eq!(read.extra, clip.extra);
+    assert_eq!(read.frames[4].rgb().len(), clip.frames[4].rgb().len());
+    assert_eq!(read.frames[5], clip.frames[5]);
+}
+
+/// Puts `value` where the `index`-th value of a document is, counted through all objects and lists.
+fn replace(document: &mut Value, index: &mut usize, value: &Value) {
+    if *index == 0 {
+        *document = value.clone();
+    }
+    *index = index.wrapping_sub(1);
+    match document {
+        Value::Array(values) => values.iter_mut().for_each(|inner| replace(inner, index, value)),
+        Value::Object(values) => values.values_mut().for_each(|inner| replace(inner, index, value)),
+        _ => (),
+    }
+}
+
 proptest! {
+    #[test]
+    fn no_value_panics(index in 1usize..800, number: f64, choice in 0usize..6) {
+        let value = [
+            json!(number), json!(number as i64), Value::Null, json!([]), json!("x"), json!({"a": number}),
+        ][choice].clone();
+        let read = read_changed(|document| {
+            let mut whole = Value::Object(std::mem::take(document));
+            replace(&mut whole, &mut index.clone(), &value);
+            *document = whole.as_object().unwrap().clone();
+        });
+        match read {
+            Ok(clip) => clip.validate().unwrap(),
+            Err(error) => prop_assert!(error.to_string().contains("one"), "{}", error),
+        }
+    }
+
     #[test]
     fn no_document_panics(cut in 0usize..4000, byte in any::<u8>(), at in 0usize..4000) {
         let directory = tempfile::tempdir().unwrap();

@@ -1,7 +1,7 @@
 //! What makes a clip usable.
 
 use super::{Clip, FUTURE_POSES, MAX_CAMERAS};
-use crate::{HISTORY_POSES, Result};
+use crate::{Frame, HISTORY_POSES, Result};
 
 /// How far the last history position may be from the origin, metres, and its rotation's elements from the identity's.
 const ORIGIN_TOLERANCE: f32 = 1e-3;
@@ -24,7 +24,7 @@ impl Clip {
                 "there are no frames; every camera needs at least one",
             ));
         }
-        let expected = self.camera_indices.len() * self.frames_per_camera;
+        let expected = self.camera_indices.len().saturating_mul(self.frames_per_camera);
         if self.frames.len() != expected {
             let (cameras, each) = (self.camera_indices.len(), self.frames_per_camera);
             let reason = format!(
@@ -33,19 +33,7 @@ impl Clip {
             );
             return Err(self.error("frames", reason));
         }
-        for (position, &camera) in self.camera_indices.iter().enumerate() {
-            let frames = self.camera_frames(position);
-            let size = |frame: &crate::Frame| (frame.width(), frame.height());
-            if let Some((index, frame)) = frames
-                .iter()
-                .enumerate()
-                .find(|(_, frame)| size(frame) != size(&frames[0]))
-            {
-                let ((w, h), (w0, h0)) = (size(frame), size(&frames[0]));
-                let reason = format!("it is {w}x{h}, but frame 0 of that camera is {w0}x{h0}; one camera has one size");
-                return Err(self.error(format!("camera {camera}, frame {index}"), reason));
-            }
-        }
+        self.check_sizes()?;
         if let Some(times) = &self.frame_timestamps_us
             && times.len() != self.frames_per_camera
         {
@@ -57,6 +45,24 @@ impl Clip {
             return Err(self.error("frame_timestamps_us", reason));
         }
         Ok(())
+    }
+
+    /// Checks that all frames have one size.
+    fn check_sizes(&self) -> Result<()> {
+        let size = |frame: &Frame| (frame.width(), frame.height());
+        let Some((width, height)) = self.frames.first().map(size) else {
+            return Ok(());
+        };
+        let Some(index) = self.frames.iter().position(|frame| size(frame) != (width, height)) else {
+            return Ok(());
+        };
+        let (camera, frame) = (
+            self.camera_indices[index / self.frames_per_camera],
+            index % self.frames_per_camera,
+        );
+        let (found_width, found_height) = size(&self.frames[index]);
+        let reason = format!("it is {found_width}x{found_height}, but the clip's first frame is {width}x{height}");
+        Err(self.error(format!("camera {camera}, frame {frame}"), reason))
     }
 
     /// Checks everything but the frames.

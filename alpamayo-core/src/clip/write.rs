@@ -36,7 +36,14 @@ impl Clip {
     }
 
     fn write_files(&self, directory: &Path) -> Result<()> {
-        fs::create_dir_all(directory).map_err(Error::io("create", directory))?;
+        if let Some(parent) = directory.parent() {
+            fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
+        }
+        if directory.exists() {
+            // Left by a process that was stopped.
+            fs::remove_dir_all(directory).map_err(Error::io("remove", directory))?;
+        }
+        fs::create_dir(directory).map_err(Error::io("create", directory))?;
         let path = directory.join("clip.json");
         let text = serde_json::to_string(&Document::of(self)).map_err(|source| Error::Json {
             path: path.clone(),
