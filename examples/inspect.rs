@@ -72,7 +72,12 @@ fn print_contents(summary: &CheckpointSummary) {
         };
         line(part.part.name(), tensors, part.found.parameters, part.found.bytes);
     }
-    line("all", summary.total.tensors.to_string(), summary.total.parameters, summary.total.bytes);
+    line(
+        "all",
+        summary.total.tensors.to_string(),
+        summary.total.parameters,
+        summary.total.bytes,
+    );
     println!();
     for (dtype, count) in &summary.by_type {
         line(dtype, count.tensors.to_string(), count.parameters, count.bytes);
@@ -85,18 +90,31 @@ fn print_memory(summary: &CheckpointSummary) {
         "\nDevice memory for {} prompt tokens and {} x {} generated ones, without activations:\n",
         workload.prompt_tokens, workload.samples, workload.generated_tokens
     );
-    println!("{:<14} {:<8} {:<6} {:>12} {:>12} {:>12}", "backend", "weights", "cache", "weights", "cache", "together");
+    println!(
+        "{:<14} {:<8} {:<6} {:>12} {:>12} {:>12}",
+        "backend", "weights", "cache", "weights", "cache", "together"
+    );
     for need in &summary.memory {
         let sizes = [need.weight_bytes, need.cache_bytes, need.total_bytes()].map(size);
         let [weights, cache, together] = sizes;
-        let note = need.obstacle.as_ref().map(|reason| format!("   not possible: {reason}")).unwrap_or_default();
-        println!("{:<14} {:<8} {:<6} {weights:>12} {cache:>12} {together:>12}{note}", need.backend, need.weights, need.cache);
+        let note = need
+            .obstacle
+            .as_ref()
+            .map(|reason| format!("   not possible: {reason}"))
+            .unwrap_or_default();
+        println!(
+            "{:<14} {:<8} {:<6} {weights:>12} {cache:>12} {together:>12}{note}",
+            need.backend, need.weights, need.cache
+        );
     }
 }
 
 fn print_problems(summary: &CheckpointSummary) {
     if !summary.rebuilt_buffers.is_empty() {
-        println!("\nNot stored, so computed from config.json: {}", summary.rebuilt_buffers.join(", "));
+        println!(
+            "\nNot stored, so computed from config.json: {}",
+            summary.rebuilt_buffers.join(", ")
+        );
     }
     if summary.problems.is_empty() {
         println!("\nEvery tensor fits the configuration.");

@@ -4,20 +4,22 @@
 
 mod attention;
 mod fourier;
+mod host;
 mod linear;
 mod norm;
 mod pixels;
 mod rotary;
 mod rows;
+mod slabs;
 mod weight;
 
 pub use attention::{decode_attention, expert_attention, prefill_attention, vision_attention};
 pub use fourier::fourier_features;
+pub use host::{even_columns, host_values};
 pub use linear::{activate, finish, gate, project};
 pub use norm::normalize;
 pub use pixels::normalize_pixels;
 pub use rotary::{normalize_heads, rotate};
 pub use rows::{add_rows, lookup_rows};
-pub use weight::{
-    float_weight, from_values, host_values, packed, random_weight, store_weight, supports_format, uniform,
-};
+pub use slabs::store_weight_in_slabs;
+pub use weight::{float_weight, from_values, packed, random_weight, store_weight, supports_format, uniform};

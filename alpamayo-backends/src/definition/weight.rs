@@ -2,11 +2,12 @@
 
 use burn::module::{Param, ParamId};
 use burn::tensor::{Bytes, DType, Distribution, ElementConversion, Int, Tensor, TensorData, backend::Backend};
-use half::{bf16, f16};
+use half::bf16;
 
+use super::host::{even_columns, host_values, packed_words};
 use crate::ModelBackend;
-use crate::error::{Error, Result};
-use crate::layers::{FloatWeight, PackedWeight, SourceType, Weight, WeightFormat, WeightSource};
+use crate::error::Result;
+use crate::layers::{FloatWeight, PackedWeight, Weight, WeightFormat, WeightSource};
 
 /// See [`ModelBackend::store_weight`].
 ///
@@ -17,32 +18,15 @@ pub fn store_weight<B: ModelBackend>(
     format: WeightFormat,
     device: &B::Device,
 ) -> Result<Weight<B>> {
-    if format != WeightFormat::Bf16 {
-        let values = host_values(source, format)?;
-        return Ok(from_values(
-            Tensor::from_data(values, (device, format.float_dtype())),
-            false,
-        ));
+    if format == WeightFormat::Bf16 {
+        let words = packed_words(source)?;
+        return Ok(packed(Tensor::from_data(words, (device, DType::I32))));
     }
-    check(source)?;
-    let columns = even_columns(source.rows, source.columns)?;
-    let bytes = Bytes::from_bytes_vec(bf16_bytes(source));
-    let data = TensorData::from_bytes(bytes, [source.rows, columns / 2], DType::I32);
-    Ok(packed(Tensor::from_data(data, (device, DType::I32))))
-}
-
-/// A source's elements `[rows, columns]` in the format's float type.
-///
-/// # Errors
-/// When the bytes don't fill the shape.
-pub fn host_values(source: &WeightSource<'_>, format: WeightFormat) -> Result<TensorData> {
-    check(source)?;
-    let shape = [source.rows, source.columns];
-    Ok(match format {
-        WeightFormat::F32 => TensorData::new(values(source), shape),
-        WeightFormat::F16 => TensorData::new(values(source).into_iter().map(f16::from_f32).collect::<Vec<_>>(), shape),
-        WeightFormat::Bf16 => TensorData::from_bytes(Bytes::from_bytes_vec(bf16_bytes(source)), shape, DType::BF16),
-    })
+    let values = host_values(source, format)?;
+    Ok(from_values(
+        Tensor::from_data(values, (device, format.float_dtype())),
+        false,
+    ))
 }
 
 /// See [`ModelBackend::random_weight`].
@@ -111,66 +95,6 @@ pub(super) fn widen<B: Backend>(words: Tensor<B, 2, Int>) -> Tensor<B, 2> {
     table
         .select(0, patterns.reshape([rows * columns * 2]))
         .reshape([rows, columns * 2])
-}
-
-fn check(source: &WeightSource<'_>) -> Result<()> {
-    let expected = source.rows * source.columns * source.source_type.size();
-    let actual = source.pieces.iter().map(|piece| piece.len()).sum();
-    if actual == expected {
-        return Ok(());
-    }
-    Err(Error::WeightSize {
-        rows: source.rows,
-        columns: source.columns,
-        format: source.source_type.name(),
-        expected,
-        actual,
-    })
-}
-
-fn even_columns(rows: usize, columns: usize) -> Result<usize> {
-    if columns.is_multiple_of(2) {
-        return Ok(columns);
-    }
-    Err(Error::UnsupportedFormat {
-        format: "packed bf16",
-        rows,
-        columns,
-        reason: "two elements share a word, so the number of input features must be even".into(),
-    })
-}
-
-fn values(source: &WeightSource<'_>) -> Vec<f32> {
-    let mut values = Vec::with_capacity(source.rows * source.columns);
-    for piece in &source.pieces {
-        match source.source_type {
-            SourceType::Bf16 => values.extend(pairs(piece).map(|bytes| bf16::from_le_bytes(bytes).to_f32())),
-            SourceType::F16 => values.extend(pairs(piece).map(|bytes| f16::from_le_bytes(bytes).to_f32())),
-            SourceType::F32 => {
-                values.extend(
-                    piece
-                        .chunks_exact(4)
-                        .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])),
-                );
-            }
-        }
-    }
-    values
-}
-
-fn pairs(bytes: &[u8]) -> impl Iterator<Item = [u8; 2]> + '_ {
-    bytes.chunks_exact(2).map(|pair| [pair[0], pair[1]])
-}
-
-/// The source as bf16 bytes; a bf16 source is copied as it is, others are rounded to nearest even.
-fn bf16_bytes(source: &WeightSource<'_>) -> Vec<u8> {
-    if source.source_type == SourceType::Bf16 {
-        return source.pieces.concat();
-    }
-    values(source)
-        .into_iter()
-        .flat_map(|value| bf16::from_f32(value).to_le_bytes())
-        .collect()
 }
 
 /// A float weight from its tensor.

@@ -2,8 +2,12 @@
 //!
 //! Storage and arithmetic are two things: whatever the format, a product with the weight accumulates in f32.
 
+use std::ops::Range;
+
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Int, Tensor, backend::Backend};
+
+use crate::error::{Error, Result};
 
 /// The element type of a weight in a checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +50,40 @@ pub struct WeightSource<'a> {
     pub rows: usize,
     /// Input features.
     pub columns: usize,
+}
+
+impl<'a> WeightSource<'a> {
+    /// Some of the rows.
+    ///
+    /// # Errors
+    /// When the bytes end before these rows do.
+    pub fn rows(&self, rows: Range<usize>) -> Result<Self> {
+        let row_bytes = self.columns * self.source_type.size();
+        let (mut skip, mut take) = (rows.start * row_bytes, rows.len() * row_bytes);
+        let mut pieces = Vec::new();
+        for &piece in &self.pieces {
+            let start = skip.min(piece.len());
+            let end = piece.len().min(start + take);
+            pieces.push(&piece[start..end]);
+            skip -= start;
+            take -= end - start;
+        }
+        if take > 0 {
+            return Err(Error::WeightSize {
+                rows: self.rows,
+                columns: self.columns,
+                format: self.source_type.name(),
+                expected: self.rows * row_bytes,
+                actual: self.pieces.iter().map(|piece| piece.len()).sum(),
+            });
+        }
+        Ok(Self {
+            pieces,
+            source_type: self.source_type,
+            rows: rows.len(),
+            columns: self.columns,
+        })
+    }
 }
 
 /// How a weight is stored on the device.

@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::parameters::ParameterSource;
 
 /// Bytes handed to the device between two synchronisations: some backends (wgpu) keep every upload's staging buffer until then.
-const SYNC_EVERY: usize = 512 << 20;
+const SYNC_EVERY: usize = 256 << 20;
 
 /// How far an import has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,0 +1,207 @@
+//! A checkpoint's bytes in another element type, converted by all cores.
+
+use burn::tensor::{Bytes, DType, TensorData};
+use half::{bf16, f16};
+use rayon::prelude::*;
+
+use crate::error::{Error, Result};
+use crate::layers::{SourceType, WeightFormat, WeightSource};
+
+/// Elements that one core takes at a time.
+const CHUNK: usize = 128 << 10;
+
+/// A source's elements `[rows, columns]` in the format's float type.
+///
+/// # Errors
+/// When the bytes don't fill the shape.
+pub fn host_values(source: &WeightSource<'_>, format: WeightFormat) -> Result<TensorData> {
+    check(source)?;
+    let bytes = match format {
+        WeightFormat::F32 => Bytes::from_elems(f32_values(source)),
+        WeightFormat::F16 => Bytes::from_elems(f16_bits(source)),
+        WeightFormat::Bf16 => bf16_bytes(source),
+    };
+    let shape = [source.rows, source.columns];
+    Ok(TensorData::from_bytes(bytes, shape, format.float_dtype()))
+}
+
+/// A source's elements as bf16 bits, two per 32-bit word: `[rows, columns / 2]`. A bf16 source is copied as it is, others are
+/// rounded to nearest even.
+///
+/// # Errors
+/// When the bytes don't fill the shape, or the number of columns is odd.
+pub(super) fn packed_words(source: &WeightSource<'_>) -> Result<TensorData> {
+    check(source)?;
+    let columns = even_columns(source.rows, source.columns)?;
+    Ok(TensorData::from_bytes(
+        bf16_bytes(source),
+        [source.rows, columns / 2],
+        DType::I32,
+    ))
+}
+
+/// The number of columns, if pairs of them fill 32-bit words.
+///
+/// # Errors
+/// When it is odd.
+pub fn even_columns(rows: usize, columns: usize) -> Result<usize> {
+    if columns.is_multiple_of(2) {
+        return Ok(columns);
+    }
+    Err(Error::UnsupportedFormat {
+        format: "packed bf16",
+        rows,
+        columns,
+        reason: "two elements share a word, so the number of input features must be even".into(),
+    })
+}
+
+fn check(source: &WeightSource<'_>) -> Result<()> {
+    let expected = source.rows * source.columns * source.source_type.size();
+    let actual = source.pieces.iter().map(|piece| piece.len()).sum();
+    if actual == expected {
+        return Ok(());
+    }
+    Err(Error::WeightSize {
+        rows: source.rows,
+        columns: source.columns,
+        format: source.source_type.name(),
+        expected,
+        actual,
+    })
+}
+
+fn f32_values(source: &WeightSource<'_>) -> Vec<f32> {
+    match source.source_type {
+        SourceType::Bf16 => elements(source, |bytes| bf16::from_le_bytes(bytes).to_f32()),
+        SourceType::F16 => elements(source, |bytes| f16::from_le_bytes(bytes).to_f32()),
+        SourceType::F32 => elements(source, f32::from_le_bytes),
+    }
+}
+
+fn f16_bits(source: &WeightSource<'_>) -> Vec<u16> {
+    match source.source_type {
+        SourceType::Bf16 => elements(source, |bytes| {
+            f16::from_f32(bf16::from_le_bytes(bytes).to_f32()).to_bits()
+        }),
+        SourceType::F16 => elements(source, u16::from_le_bytes),
+        SourceType::F32 => elements(source, |bytes| f16::from_f32(f32::from_le_bytes(bytes)).to_bits()),
+    }
+}
+
+fn bf16_bytes(source: &WeightSource<'_>) -> Bytes {
+    match source.source_type {
+        SourceType::Bf16 => Bytes::from_bytes_vec(copied(source)),
+        SourceType::F16 => Bytes::from_elems(elements(source, |bytes| {
+            bf16::from_f32(f16::from_le_bytes(bytes).to_f32()).to_bits()
+        })),
+        SourceType::F32 => Bytes::from_elems(elements(source, |bytes| {
+            bf16::from_f32(f32::from_le_bytes(bytes)).to_bits()
+        })),
+    }
+}
+
+/// The pieces one after another, each element converted.
+fn elements<const SIZE: usize, T: Copy + Default + Send>(
+    source: &WeightSource<'_>,
+    convert: impl Fn([u8; SIZE]) -> T + Sync,
+) -> Vec<T> {
+    let mut result = vec![T::default(); source.rows * source.columns];
+    let mut rest = result.as_mut_slice();
+    for piece in &source.pieces {
+        let (elements, _) = piece.as_chunks::<SIZE>();
+        let (target, after) = rest.split_at_mut(elements.len());
+        target
+            .par_chunks_mut(CHUNK)
+            .zip(elements.par_chunks(CHUNK))
+            .for_each(|(target, elements)| {
+                for (value, &bytes) in target.iter_mut().zip(elements) {
+                    *value = convert(bytes);
+                }
+            });
+        rest = after;
+    }
+    result
+}
+
+/// The pieces' bytes one after another.
+fn copied(source: &WeightSource<'_>) -> Vec<u8> {
+    let mut result = vec![0; source.pieces.iter().map(|piece| piece.len()).sum()];
+    let mut rest = result.as_mut_slice();
+    for piece in &source.pieces {
+        let (target, after) = rest.split_at_mut(piece.len());
+        target
+            .par_chunks_mut(2 * CHUNK)
+            .zip(piece.par_chunks(2 * CHUNK))
+            .for_each(|(target, bytes)| target.copy_from_slice(bytes));
+        rest = after;
+    }
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Values of a source type with their number of columns, as bytes and as f32.
+    fn source() -> impl Strategy<Value = (SourceType, usize, Vec<u8>, Vec<f32>)> {
+        let types = prop_oneof![Just(SourceType::Bf16), Just(SourceType::F16), Just(SourceType::F32)];
+        (types, 1..5usize, 1..4usize).prop_flat_map(|(source_type, rows, words)| {
+            let columns = 2 * words;
+            prop::collection::vec(-1e6f32..1e6, rows * columns).prop_map(move |values| {
+                let (mut bytes, mut exact) = (Vec::new(), Vec::new());
+                for value in values {
+                    match source_type {
+                        SourceType::Bf16 => {
+                            bytes.extend(bf16::from_f32(value).to_le_bytes());
+                            exact.push(bf16::from_f32(value).to_f32());
+                        }
+                        SourceType::F16 => {
+                            bytes.extend(f16::from_f32(value).to_le_bytes());
+                            exact.push(f16::from_f32(value).to_f32());
+                        }
+                        SourceType::F32 => {
+                            bytes.extend(value.to_le_bytes());
+                            exact.push(value);
+                        }
+                    }
+                }
+                (source_type, columns, bytes, exact)
+            })
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn converts_as_half_does((source_type, columns, bytes, exact) in source(), cut in 0..5usize) {
+            let rows = exact.len() / columns;
+            let cut = (cut % (rows + 1)) * columns * source_type.size();
+            let source = WeightSource { pieces: vec![&bytes[..cut], &bytes[cut..]], source_type, rows, columns };
+            let values = |format| host_values(&source, format).unwrap();
+            prop_assert_eq!(values(WeightFormat::F32).to_vec::<f32>().unwrap(), exact.clone());
+            let halves: Vec<f16> = exact.iter().map(|&value| f16::from_f32(value)).collect();
+            prop_assert_eq!(values(WeightFormat::F16).to_vec::<f16>().unwrap(), halves);
+            let brains: Vec<bf16> = exact.iter().map(|&value| bf16::from_f32(value)).collect();
+            prop_assert_eq!(values(WeightFormat::Bf16).to_vec::<bf16>().unwrap(), brains.clone());
+            let words: Vec<i32> = brains
+                .chunks_exact(2)
+                .map(|pair| (u32::from(pair[0].to_bits()) | u32::from(pair[1].to_bits()) << 16) as i32)
+                .collect();
+            prop_assert_eq!(packed_words(&source).unwrap().to_vec::<i32>().unwrap(), words);
+        }
+
+        #[test]
+        fn refuses_bytes_that_do_not_fill_the_shape(length in 0..40usize) {
+            prop_assume!(length != 24);
+            let bytes = vec![0; length];
+            let source = WeightSource { pieces: vec![&bytes], source_type: SourceType::F16, rows: 3, columns: 4 };
+            let is_size = matches!(
+                host_values(&source, WeightFormat::F32),
+                Err(Error::WeightSize { expected: 24, actual, .. }) if actual == length
+            );
+            prop_assert!(is_size);
+        }
+    }
+}
