@@ -190,6 +190,47 @@ pub enum Error {
     /// A perturbation cannot be what it is asked to be, or not on this clip.
     #[error("{0}")]
     Perturbation(String),
+
+    /// Something of a recorded drive is missing, contradicts itself, or does not reach the time that was asked for.
+    #[error("clip {clip}, {feature}{}: {reason}", at_time(*.time_us))]
+    Recording {
+        /// The dataset's clip id, or the recording's name.
+        clip: String,
+        /// The dataset's feature (`egomotion`, `camera_front_wide_120fov` …), or the file.
+        feature: String,
+        /// The time that was asked for, microseconds on the recording's clock, where there is one.
+        time_us: Option<i64>,
+        /// What is wrong, and what would be right.
+        reason: String,
+    },
+
+    /// A table, an archive or a video cannot be read, or lacks something.
+    #[error("{}: {field}: {reason}", path.display())]
+    DataFile {
+        /// The file.
+        path: PathBuf,
+        /// The column, line, archive member or stream.
+        field: String,
+        /// What is wrong.
+        reason: String,
+    },
+
+    /// A command that video needs cannot be run.
+    #[error(
+        "cannot run `{program}`: {reason}; video needs the commands ffmpeg and ffprobe on the PATH: install them with \
+         `apt install ffmpeg`, `brew install ffmpeg` or `winget install ffmpeg`"
+    )]
+    Ffmpeg {
+        /// The command.
+        program: String,
+        /// Why it cannot be run.
+        reason: String,
+    },
+}
+
+/// A time for a message, in seconds.
+fn at_time(time_us: Option<i64>) -> String {
+    time_us.map_or_else(String::new, |time| format!(", at {:.6} s", time as f64 / 1e6))
 }
 
 impl Error {

@@ -13,11 +13,14 @@
 //! - [`action_space`]: actions to trajectories and back.
 //! - [`metrics`]: how good trajectories are.
 //! - [`perturb`]: changed clips for experiments.
+//! - `dataset`, with the feature of that name: clips from NVIDIA's dataset and from one's own cameras.
 #![deny(missing_docs)]
 
 pub mod action_space;
 pub mod clip;
 pub mod config;
+#[cfg(feature = "dataset")]
+pub mod dataset;
 pub mod error;
 pub mod frame;
 pub mod image;

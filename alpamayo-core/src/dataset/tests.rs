@@ -1,0 +1,558 @@
+//! Against a made-up dataset (`tests/data/dataset/make.py`), SciPy's values and PyAV's pixels.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde_json::json;
+
+use super::*;
+
+use crate::clip::FUTURE_POSES;
+use crate::{Error, Frame, HISTORY_POSES, Result};
+
+const WHOLE: &str = "00000000-0000-4000-8000-00000000000a";
+const BACKWARDS: &str = "00000000-0000-4000-8000-00000000000b";
+const NO_VIDEO: &str = "00000000-0000-4000-8000-00000000000c";
+const CUT: &str = "00000000-0000-4000-8000-00000000000d";
+const LATE_FRAMES: &str = "00000000-0000-4000-8000-00000000000e";
+const ELSEWHERE: &str = "00000000-0000-4000-8000-00000000000f";
+const T0_US: i64 = 5_100_000;
+
+type Matrix = [[f64; 3]; 3];
+
+#[derive(Deserialize)]
+struct Golden {
+    interpolated: Interpolated,
+    local: Vec<Local>,
+    frames: std::collections::BTreeMap<usize, Vec<Vec<usize>>>,
+    splines: Vec<Spline>,
+}
+
+#[derive(Deserialize)]
+struct Interpolated {
+    times_us: Vec<i64>,
+    position: Vec<[f64; 3]>,
+    rotation: Vec<Matrix>,
+    velocity: Vec<[f64; 3]>,
+    acceleration: Vec<[f64; 3]>,
+    curvature: Vec<f64>,
+}
+
+#[derive(Deserialize)]
+struct Local {
+    t0_us: i64,
+    times_us: Vec<i64>,
+    xyz: Vec<[f64; 3]>,
+    rot: Vec<Matrix>,
+}
+
+#[derive(Deserialize)]
+struct Spline {
+    knots: Vec<f64>,
+    values: Vec<[f64; 3]>,
+    x: Vec<f64>,
+    y: Vec<[f64; 3]>,
+    slopes: Vec<[f64; 3]>,
+}
+
+fn data(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/data/dataset")
+        .join(name)
+}
+
+fn golden() -> Golden {
+    serde_json::from_str(&std::fs::read_to_string(data("golden.json")).unwrap()).unwrap()
+}
+
+fn without_video() -> Dataset {
+    Dataset::open_without_video(&data("root")).unwrap()
+}
+
+/// ffmpeg; tests that need it are skipped where it is not installed.
+fn ffmpeg() -> Option<Ffmpeg> {
+    let found = Ffmpeg::find();
+    if let Err(error) = &found {
+        eprintln!("skipped: {error}");
+    }
+    found.ok()
+}
+
+fn with_video() -> Option<Dataset> {
+    ffmpeg().map(|_| Dataset::open(&data("root")).unwrap())
+}
+
+fn largest<const N: usize>(found: [f64; N], expected: [f64; N]) -> f64 {
+    found
+        .iter()
+        .zip(expected)
+        .fold(0.0, |largest, (a, b)| largest.max((a - b).abs()))
+}
+
+fn no_future(cameras: &[usize]) -> SampleOptions {
+    SampleOptions {
+        cameras: cameras.to_vec(),
+        future: Future::Without,
+        ..SampleOptions::default()
+    }
+}
+
+/// The frame's number and its camera, from the blocks that make.py drew.
+fn number_of(frame: &Frame) -> (usize, usize) {
+    let (width, height) = (frame.width() / 4, frame.height() / 4);
+    let white = |block: usize| {
+        let (row, column) = (block / 4 * height + height / 2, block % 4 * width + width / 2);
+        usize::from(frame.rgb()[(row * frame.width() + column) * 3] > 128)
+    };
+    let bits = |range: std::ops::Range<usize>| range.rev().fold(0, |sum, block| sum * 2 + white(block));
+    let (number, camera) = (bits(0..10), bits(10..13));
+    assert_eq!(
+        bits(13..16),
+        (number + camera) % 8,
+        "frame {number} of camera {camera} is damaged"
+    );
+    (number, camera)
+}
+
+#[test]
+fn splines_are_scipys() {
+    for case in golden().splines {
+        let spline = CubicSpline::new(case.knots.clone(), case.values).unwrap();
+        for (&x, &y) in case.x.iter().zip(&case.y) {
+            assert!(
+                largest(spline.at(x).unwrap(), y) < 1e-9,
+                "{} knots at {x}",
+                case.knots.len()
+            );
+        }
+        for (&found, &expected) in spline.slopes().iter().zip(&case.slopes) {
+            assert!(largest(found, expected) < 1e-9, "{} knots", case.knots.len());
+        }
+    }
+}
+
+#[test]
+fn egomotion_between_rows_is_scipys() {
+    let golden = golden().interpolated;
+    let egomotion = without_video().egomotion(WHOLE).unwrap();
+    assert_eq!(egomotion.range_us(), (-70_000, 12_300_000));
+    for (i, &time_us) in golden.times_us.iter().enumerate() {
+        let state = egomotion.at(time_us).unwrap();
+        assert!(
+            largest(state.pose.position, golden.position[i]) < 1e-9,
+            "position at {time_us}"
+        );
+        let rotation = (0..3).map(|row| largest(state.pose.rotation[row], golden.rotation[i][row]));
+        assert!(rotation.fold(0.0, f64::max) < 1e-9, "rotation at {time_us}");
+        assert!(
+            largest(state.velocity, golden.velocity[i]) < 1e-9,
+            "velocity at {time_us}"
+        );
+        assert!(
+            largest(state.acceleration, golden.acceleration[i]) < 1e-9,
+            "acceleration at {time_us}"
+        );
+        assert!(
+            (state.curvature - golden.curvature[i]).abs() < 1e-9,
+            "curvature at {time_us}"
+        );
+    }
+}
+
+#[test]
+fn poses_around_t0_are_the_references() {
+    let egomotion = without_video().egomotion(WHOLE).unwrap();
+    for case in golden().local {
+        let found = egomotion.poses().seen_from(case.t0_us, &case.times_us).unwrap();
+        let positions = found.xyz.iter().flatten().zip(case.xyz.iter().flatten());
+        let rotations = found
+            .rot
+            .iter()
+            .flatten()
+            .flatten()
+            .zip(case.rot.iter().flatten().flatten());
+        for (&found, &expected) in positions.chain(rotations) {
+            // Rounded to f32 once, at the end; 1e-9 may turn a tie.
+            let rounding = expected.abs() * f64::from(f32::EPSILON) / 2.0;
+            assert!(
+                (f64::from(found) - expected).abs() <= rounding + 1e-9,
+                "{found} {expected}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_index_is_read_with_the_other_split() {
+    let dataset = without_video();
+    let whole = ClipEntry {
+        clip_id: WHOLE.into(),
+        chunk: 7,
+        split: Some("val".into()),
+        is_valid: true,
+    };
+    assert_eq!(dataset.clips().len(), 6);
+    assert_eq!(dataset.entry(WHOLE).unwrap(), &whole);
+    assert_eq!(dataset.entry(CUT).unwrap().split.as_deref(), Some("train"));
+    let backwards = dataset.entry(BACKWARDS).unwrap();
+    assert!(backwards.split.is_none() && !backwards.is_valid);
+    assert_eq!(dataset.entry(ELSEWHERE).unwrap().chunk, 8);
+    let error = dataset.entry("nobody").unwrap_err().to_string();
+    assert!(
+        error.contains("nobody") && error.contains("clip_index.parquet"),
+        "{error}"
+    );
+    assert_eq!(dataset.has_feature(WHOLE, "radar.front.mid").unwrap(), Some(false));
+    assert_eq!(dataset.has_feature(ELSEWHERE, "radar.front.mid").unwrap(), Some(true));
+    assert_eq!(dataset.has_feature(WHOLE, "lidar").unwrap(), None);
+}
+
+#[test]
+fn a_split_may_not_name_unknown_clips() {
+    let root = tempfile::tempdir().unwrap();
+    for file in ["features.csv", "clip_index.parquet"] {
+        std::fs::copy(data("root").join(file), root.path().join(file)).unwrap();
+    }
+    let dataset = Dataset::open_without_video(root.path()).unwrap();
+    assert_eq!(dataset.entry(BACKWARDS).unwrap().split.as_deref(), Some("train"));
+    // A table without the column `split`, in its place.
+    std::fs::create_dir(root.path().join("splits")).unwrap();
+    let split = root.path().join("splits/default.parquet");
+    std::fs::copy(data("root/metadata/feature_presence.parquet"), &split).unwrap();
+    let error = Dataset::open_without_video(root.path()).unwrap_err().to_string();
+    assert!(
+        error.contains("default.parquet") && error.contains("column `split`"),
+        "{error}"
+    );
+    std::fs::write(&split, "no table").unwrap();
+    let error = Dataset::open_without_video(root.path()).unwrap_err().to_string();
+    assert!(
+        error.contains("default.parquet") && error.contains("Parquet"),
+        "{error}"
+    );
+}
+
+#[test]
+fn clips_hold_the_latest_frames_of_every_camera() {
+    let Some(dataset) = with_video() else { return };
+    let golden = golden();
+    for (case, local) in golden.local.iter().enumerate() {
+        let clip = dataset.clip(WHOLE, local.t0_us, &SampleOptions::default()).unwrap();
+        assert_eq!(clip.camera_indices, DEFAULT_CAMERAS);
+        assert_eq!((clip.name.as_str(), clip.t0_us), (WHOLE, Some(local.t0_us)));
+        for (position, camera) in clip.camera_indices.iter().enumerate() {
+            let found: Vec<_> = clip.camera_frames(position).iter().map(number_of).collect();
+            let expected: Vec<_> = golden.frames[camera][case]
+                .iter()
+                .map(|&number| (number, *camera))
+                .collect();
+            assert_eq!(found, expected);
+            let times = dataset.frame_times(WHOLE, *camera).unwrap();
+            let taken: Vec<i64> = expected.iter().map(|&(number, _)| times.times_us()[number]).collect();
+            assert_eq!(
+                clip.extra["camera_frame_timestamps_us"][camera.to_string()],
+                json!(taken)
+            );
+        }
+        assert_eq!(
+            clip.history_timestamps_us.as_deref(),
+            local.times_us.get(..HISTORY_POSES)
+        );
+        assert_eq!(
+            clip.future_timestamps_us.as_deref(),
+            local.times_us.get(HISTORY_POSES..)
+        );
+        let poses = dataset
+            .egomotion(WHOLE)
+            .unwrap()
+            .poses()
+            .seen_from(local.t0_us, &local.times_us)
+            .unwrap();
+        let (history, future) = poses.xyz.split_at(HISTORY_POSES);
+        assert_eq!(
+            (clip.ego_history_xyz.as_slice(), clip.ego_future_xyz.as_deref()),
+            (history, Some(future))
+        );
+        assert_eq!(clip.ego_future_rot.unwrap().len(), FUTURE_POSES);
+        assert_eq!(clip.extra["split"], json!("val"));
+        assert_eq!(clip.extra["camera_intrinsics"]["1"]["fw_poly_1"], json!(1.08));
+        assert_eq!(clip.extra["sensor_extrinsics"]["6"]["qw"], json!(4.5));
+        assert_eq!(clip.extra["vehicle_dimensions"]["wheelbase"], json!(2.9));
+    }
+}
+
+#[test]
+fn cameras_and_frames_can_be_chosen() {
+    let Some(dataset) = with_video() else { return };
+    let options = SampleOptions {
+        frames_per_camera: 2,
+        future: Future::IfRecorded,
+        ..no_future(&[6, 1, 6])
+    };
+    let clip = dataset.clip(WHOLE, T0_US, &options).unwrap();
+    assert_eq!(
+        (clip.camera_indices.as_slice(), clip.frames.len()),
+        ([1, 6].as_slice(), 4)
+    );
+    assert!(clip.ego_future_xyz.is_some());
+    // CUT's poses end before 11.5 s.
+    let poses = sample::sample_poses(dataset.egomotion(CUT).unwrap().poses(), T0_US, Future::IfRecorded).unwrap();
+    assert!(poses.future.is_none());
+    let folder = tempfile::tempdir().unwrap();
+    clip.write(folder.path().join("clip")).unwrap();
+    assert_eq!(crate::Clip::read(folder.path().join("clip")).unwrap(), clip);
+}
+
+/// The clip, the feature and the time of the error, and what it says.
+fn told(result: Result<impl std::fmt::Debug>) -> (String, String, Option<i64>, String) {
+    match result.unwrap_err() {
+        Error::Recording {
+            clip,
+            feature,
+            time_us,
+            reason,
+        } => (clip, feature, time_us, reason),
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn files_that_lie_are_named() {
+    let front = "camera_front_wide_120fov";
+    let dataset = without_video();
+    let one = no_future(&[1]);
+    let (clip, feature, _, reason) = told(dataset.clip(BACKWARDS, T0_US, &one));
+    assert_eq!((clip.as_str(), feature.as_str()), (BACKWARDS, "egomotion"));
+    assert!(reason.contains("row 50") || reason.contains("row 49"), "{reason}");
+    let (clip, feature, time_us, reason) = told(dataset.clip(LATE_FRAMES, T0_US, &one));
+    assert_eq!((clip.as_str(), feature.as_str()), (LATE_FRAMES, front));
+    assert!(reason.contains("row 100") && time_us.is_some(), "{reason}");
+    let (clip, feature, _, reason) = told(dataset.clip(ELSEWHERE, T0_US, &one));
+    assert_eq!((clip.as_str(), feature.as_str()), (ELSEWHERE, "egomotion"));
+    assert!(
+        reason.contains("egomotion.chunk_0008.zip") && reason.contains("download"),
+        "{reason}"
+    );
+    let (_, feature, _, reason) = told(dataset.clip(WHOLE, T0_US, &no_future(&[4])));
+    assert_eq!(feature, "camera_rear_tele_30fov");
+    assert!(reason.contains("features.csv"), "{reason}");
+    let (_, feature, _, reason) = told(dataset.clip(WHOLE, T0_US, &no_future(&[9])));
+    assert!(feature.contains('9') && reason.contains("0 to 6"), "{reason}");
+}
+
+#[test]
+fn t0_outside_of_the_recording_is_refused() {
+    let dataset = without_video();
+    for (t0_us, future, expected, said) in [
+        (1_600_000, Future::Without, "t0", "later than 1.600000 s"),
+        (i64::MIN, Future::Required, "t0", "later than"),
+        (12_300_001, Future::Without, "egomotion", "12.300000 s"),
+        (i64::MAX, Future::Required, "egomotion", "12.300000 s"),
+        (5_900_001, Future::Required, "egomotion", "12.300000 s"),
+        (
+            5_800_000,
+            Future::Without,
+            "camera_front_wide_120fov",
+            "nothing is extrapolated",
+        ),
+    ] {
+        let options = SampleOptions {
+            future,
+            ..no_future(&[1])
+        };
+        let (clip, feature, time_us, reason) = told(dataset.clip(WHOLE, t0_us, &options));
+        assert_eq!((clip.as_str(), feature.as_str()), (WHOLE, expected), "{reason}");
+        assert!(
+            time_us.is_some_and(|time| time <= t0_us || future == Future::Required),
+            "{time_us:?}"
+        );
+        assert!(reason.contains(said), "{reason}");
+    }
+    let none = SampleOptions {
+        frames_per_camera: 0,
+        ..no_future(&[1])
+    };
+    assert_eq!(told(dataset.clip(WHOLE, T0_US, &none)).1, "frames per camera");
+}
+
+#[test]
+fn videos_that_lie_are_named() {
+    let Some(dataset) = with_video() else { return };
+    for (clip_id, said) in [(NO_VIDEO, "not this one"), (CUT, "170 timestamps")] {
+        let (clip, feature, time_us, reason) = told(dataset.clip(clip_id, T0_US, &no_future(&[1])));
+        assert_eq!(
+            (clip.as_str(), feature.as_str(), time_us),
+            (clip_id, "camera_front_wide_120fov", Some(T0_US))
+        );
+        assert!(
+            reason.contains(&format!("{clip_id}.camera_front_wide_120fov.mp4")),
+            "{reason}"
+        );
+        assert!(reason.contains(said), "{reason}");
+    }
+}
+
+#[test]
+fn frames_of_a_cut_video_keep_their_index() {
+    let Some(ffmpeg) = ffmpeg() else { return };
+    let file = extracted(CUT, 1);
+    let video = Video::open(&ffmpeg, file.path()).unwrap();
+    let count = video.frame_count();
+    assert!((60..160).contains(&count), "{count} frames");
+    let indices: Vec<usize> = (0..count).collect();
+    let found: Vec<_> = video
+        .frames(&indices)
+        .unwrap()
+        .iter()
+        .map(|frame| number_of(frame).0)
+        .collect();
+    assert_eq!(found, indices);
+}
+
+/// A camera's video as a file of its own.
+fn extracted(clip_id: &str, camera: usize) -> tempfile::NamedTempFile {
+    let feature = CAMERA_FEATURES[camera];
+    let mut file = tempfile::Builder::new().suffix(".mp4").tempfile().unwrap();
+    let zip = data("root/camera")
+        .join(feature)
+        .join(format!("{feature}.chunk_0007.zip"));
+    archive::copy_member(&zip, &format!("{clip_id}.{feature}.mp4"), file.as_file_mut()).unwrap();
+    file
+}
+
+#[test]
+fn frames_are_found_by_their_index() {
+    let Some(ffmpeg) = ffmpeg() else { return };
+    let file = extracted(WHOLE, 2);
+    let video = Video::open(&ffmpeg, file.path()).unwrap();
+    assert_eq!(video.frame_count(), 170);
+    assert_eq!(video.times_us()[..3], [0, 33_333, 66_667]);
+    // Key frames (every 45th) and their neighbours, in any order, twice; from the start and with seeking.
+    for indices in [
+        vec![0],
+        vec![169],
+        vec![44, 45, 46],
+        vec![134, 91, 134, 90, 89],
+        (0..170).collect(),
+    ] {
+        let found: Vec<_> = video.frames(&indices).unwrap().iter().map(number_of).collect();
+        assert_eq!(found, indices.iter().map(|&index| (index, 2)).collect::<Vec<_>>());
+    }
+    assert!(video.frames(&[]).unwrap().is_empty());
+    let error = video.frames(&[3, 170]).unwrap_err().to_string();
+    assert!(error.contains("frame 170") && error.contains("170 frames"), "{error}");
+}
+
+#[test]
+fn pixels_are_pyavs() {
+    let Some(ffmpeg) = ffmpeg() else { return };
+    let video = Video::open(&ffmpeg, &data("colours.mp4")).unwrap();
+    let found = video.frames(&[7]).unwrap().remove(0);
+    let expected = image::open(data("colours.frame7.png")).unwrap().into_rgb8();
+    assert_eq!((found.width(), found.height()), (64, 48));
+    let worst = found
+        .rgb()
+        .iter()
+        .zip(expected.as_raw())
+        .map(|(&a, &b)| a.abs_diff(b))
+        .max();
+    // swscale's code differs a little between processors and versions.
+    assert!(worst.unwrap() <= 2, "{worst:?}");
+}
+
+#[test]
+fn files_that_are_no_video_are_refused() {
+    let Some(ffmpeg) = ffmpeg() else { return };
+    let mut file = tempfile::Builder::new().suffix(".mp4").tempfile().unwrap();
+    // Without its end, where the index is.
+    let whole = std::fs::read(extracted(WHOLE, 0).path()).unwrap();
+    file.write_all(&whole[..whole.len() * 3 / 4]).unwrap();
+    for path in [file.path().to_path_buf(), data("make.py"), data("nothing.mp4")] {
+        let error = Video::open(&ffmpeg, &path).unwrap_err().to_string();
+        assert!(error.contains(&path.display().to_string()), "{error}");
+    }
+}
+
+#[test]
+fn damaged_archives_are_named() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("broken.zip");
+    File::create(&path).unwrap().write_all(b"PK no archive").unwrap();
+    let error = archive::read_member(&path, "member").unwrap_err().to_string();
+    assert!(error.contains("broken.zip") && error.contains("member"), "{error}");
+    // One wrong byte within a member that isn't compressed: its checksum tells.
+    let feature = CAMERA_FEATURES[0];
+    let mut bytes = std::fs::read(
+        data("root/camera")
+            .join(feature)
+            .join(format!("{feature}.chunk_0007.zip")),
+    )
+    .unwrap();
+    bytes[3000] ^= 0xff;
+    std::fs::write(&path, bytes).unwrap();
+    let error = archive::read_member(&path, &format!("{WHOLE}.{feature}.mp4"))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("broken.zip") && error.to_lowercase().contains("checksum"),
+        "{error}"
+    );
+}
+
+/// A drive of one's own: the dashcam's video, and a GPS log at 1 Hz that starts two seconds after the video.
+#[test]
+fn ones_own_dashcam_makes_clips() {
+    let Some(_) = ffmpeg() else { return };
+    let file = extracted(WHOLE, 1);
+    let folder = tempfile::tempdir().unwrap();
+    let poses = folder.path().join("drive.csv");
+    let rows = (0..14).map(|second| format!("{},{},0\n", 100 + second, second * 10));
+    std::fs::write(&poses, format!("time_s,x,y\n{}", rows.collect::<String>())).unwrap();
+    let camera = RecordingCamera {
+        index: 1,
+        video: file.path().to_path_buf(),
+        start_us: 98_000_000,
+    };
+    let recording = Recording::open("drive", std::slice::from_ref(&camera), &poses).unwrap();
+    let options = no_future(&recording.cameras());
+    // History from the first pose on; the video's last frame is 5.633 s after its first.
+    assert_eq!(recording.t0_range_us(&options), (101_500_000, 98_000_000 + 5_633_333));
+    let clip = recording.clip(102_510_000, &options).unwrap();
+    let numbers: Vec<_> = clip.frames.iter().map(number_of).collect();
+    // 4.21, 4.31, 4.41 and 4.51 s after the video's start, at 30 frames per second.
+    assert_eq!(numbers, [(126, 1), (129, 1), (132, 1), (135, 1)]);
+    for (step, xyz) in clip.ego_history_xyz.iter().enumerate() {
+        assert!(
+            (xyz[0] - (step as f32 - 15.0)).abs() < 1e-5 && xyz[1].abs() < 1e-6,
+            "{xyz:?}"
+        );
+    }
+    let late = recording.clip(104_000_000, &options);
+    assert_eq!(told(late).1, file.path().display().to_string());
+    let (_, feature, ..) = told(recording.clip(102_000_000, &no_future(&[0])));
+    assert_eq!(feature, "camera 0");
+    let future = SampleOptions {
+        future: Future::Required,
+        ..options
+    };
+    assert!(recording.clip(102_510_000, &future).is_ok());
+    let twice = Recording::open("drive", &[camera.clone(), camera], &poses);
+    assert!(told(twice).3.contains("at most once"));
+}
+
+#[test]
+fn gaps_in_ones_own_log_are_refused() {
+    let Some(_) = ffmpeg() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let poses = folder.path().join("drive.csv");
+    std::fs::write(&poses, "time_s,x,y\n0,0,0\n1,10,0\n2,20,0\n4.5,45,0\n5,50,0\n6,60,0\n").unwrap();
+    let recording = Recording::open("drive", &[], &poses).unwrap();
+    let (_, feature, time_us, reason) = told(recording.clip(3_100_000, &no_future(&[])));
+    assert!(
+        feature.contains("drive.csv") && time_us == Some(2_000_000),
+        "{time_us:?}"
+    );
+    assert!(reason.contains("2.000000 s to 4.500000 s"), "{reason}");
+}
