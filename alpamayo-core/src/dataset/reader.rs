@@ -12,7 +12,7 @@ use super::egomotion::Egomotion;
 use super::features::Features;
 use super::ffmpeg::Ffmpeg;
 use super::index::{ClipEntry, ClipIndex, clip_ids};
-use super::sample::{SampleOptions, sample_poses};
+use super::sample::{SampleOptions, Sampled, View, sample_poses};
 use super::source::{Source, seconds};
 use super::table::Table;
 use super::video::Video;
@@ -137,39 +137,19 @@ impl Dataset {
         }
         let poses = sample_poses(self.egomotion(clip_id)?.poses(), t0_us, options.future)?;
         let cameras = options.ascending_cameras();
-        let frame_times = options.frame_times(clip_id, t0_us)?;
-        let views: Vec<View> = cameras
-            .par_iter()
-            .map(|&camera| self.view(clip_id, camera, &frame_times))
-            .collect::<Result<_>>()?;
-
+        let frames_us = options.frame_times(clip_id, t0_us)?;
+        let views = cameras.par_iter().map(|&camera| self.view(clip_id, camera, &frames_us));
+        let views = views.collect::<Result<_>>()?;
         let mut extra = self.calibration(clip_id, &cameras)?;
         extra.insert("split".into(), json!(entry.split));
-        let taken = cameras
-            .iter()
-            .zip(&views)
-            .map(|(camera, view)| (camera.to_string(), json!(view.times_us)));
-        extra.insert("camera_frame_timestamps_us".into(), Value::Object(taken.collect()));
-        let (future_us, future) = poses.future.unzip();
-        let (ego_future_xyz, ego_future_rot) = future.map(|poses| (poses.xyz, poses.rot)).unzip();
-        let clip = Clip {
-            name: clip_id.to_owned(),
-            frames: views.into_iter().flat_map(|view| view.frames).collect(),
-            camera_indices: cameras,
-            frames_per_camera: options.frames_per_camera,
-            ego_history_xyz: poses.history.xyz,
-            ego_history_rot: poses.history.rot,
-            ego_future_xyz,
-            ego_future_rot,
-            t0_us: Some(t0_us),
-            frame_timestamps_us: Some(frame_times),
-            history_timestamps_us: Some(poses.history_us),
-            future_timestamps_us: future_us,
+        let sampled = Sampled {
+            cameras,
+            frames_us,
+            views,
+            poses,
             extra,
-            ..Clip::default()
         };
-        clip.validate()?;
-        Ok(clip)
+        sampled.into_clip(clip_id, t0_us)
     }
 
     /// A camera's latest frame at or before each time.
@@ -271,12 +251,6 @@ impl Dataset {
         };
         Err(source.error(None, reason))
     }
-}
-
-/// What one camera saw.
-struct View {
-    frames: Vec<Frame>,
-    times_us: Vec<i64>,
 }
 
 fn camera_source(clip_id: &str, camera: usize) -> Result<Source> {

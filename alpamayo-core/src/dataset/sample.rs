@@ -1,10 +1,12 @@
 //! What is taken from a recording at one time.
 
+use serde_json::{Map, Value, json};
+
 use super::camera::DEFAULT_CAMERAS;
 use super::poses::{LocalPoses, PoseTrack};
 use super::source::Source;
 use crate::clip::FUTURE_POSES;
-use crate::{HISTORY_POSES, Result};
+use crate::{Clip, Frame, HISTORY_POSES, Result};
 
 /// Time between poses, and between a camera's frames, microseconds.
 pub const INTERVAL_US: i64 = 100_000;
@@ -78,6 +80,55 @@ pub(super) struct SampledPoses {
     pub(super) history_us: Vec<i64>,
     pub(super) history: LocalPoses,
     pub(super) future: Option<(Vec<i64>, LocalPoses)>,
+}
+
+/// What one camera saw.
+pub(super) struct View {
+    pub(super) frames: Vec<Frame>,
+    /// When they were taken, microseconds.
+    pub(super) times_us: Vec<i64>,
+}
+
+/// Everything of a clip that is taken from a recording.
+pub(super) struct Sampled {
+    pub(super) cameras: Vec<usize>,
+    /// The times that frames were asked for.
+    pub(super) frames_us: Vec<i64>,
+    /// As many as cameras.
+    pub(super) views: Vec<View>,
+    pub(super) poses: SampledPoses,
+    /// Further fields.
+    pub(super) extra: Map<String, Value>,
+}
+
+impl Sampled {
+    /// The clip at t0, checked; the frames' own times go into its further fields.
+    pub(super) fn into_clip(mut self, name: &str, t0_us: i64) -> Result<Clip> {
+        let taken = self.cameras.iter().zip(&self.views);
+        let taken = taken.map(|(camera, view)| (camera.to_string(), json!(view.times_us)));
+        let taken = Value::Object(taken.collect());
+        self.extra.insert("camera_frame_timestamps_us".into(), taken);
+        let (future_us, future) = self.poses.future.unzip();
+        let (ego_future_xyz, ego_future_rot) = future.map(|poses| (poses.xyz, poses.rot)).unzip();
+        let clip = Clip {
+            name: name.to_owned(),
+            frames: self.views.into_iter().flat_map(|view| view.frames).collect(),
+            camera_indices: self.cameras,
+            frames_per_camera: self.frames_us.len(),
+            ego_history_xyz: self.poses.history.xyz,
+            ego_history_rot: self.poses.history.rot,
+            ego_future_xyz,
+            ego_future_rot,
+            t0_us: Some(t0_us),
+            frame_timestamps_us: Some(self.frames_us),
+            history_timestamps_us: Some(self.poses.history_us),
+            future_timestamps_us: future_us,
+            extra: self.extra,
+            ..Clip::default()
+        };
+        clip.validate()?;
+        Ok(clip)
+    }
 }
 
 /// 16 poses until t0 and 64 after it, 0.1 s apart.

@@ -6,17 +6,17 @@ mod pose_log;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
-use serde_json::{Value, json};
+use serde_json::Map;
 
 pub use pose_log::PoseLog;
 
 use super::camera::{CAMERA_FEATURES, FrameTimes};
 use super::ffmpeg::Ffmpeg;
 use super::poses::PoseTrack;
-use super::sample::{SampleOptions, SampledPoses, sample_poses};
+use super::sample::{SampleOptions, Sampled, SampledPoses, View, sample_poses};
 use super::source::{Source, seconds};
 use super::video::Video;
-use crate::{Clip, Frame, Result};
+use crate::{Clip, Result};
 
 /// Longest time between two poses, microseconds; what lies between is a guess beyond it.
 const LONGEST_GAP_US: i64 = 2_000_000;
@@ -117,38 +117,21 @@ impl Recording {
         let poses = sample_poses(&track, t0_us, options.future)?;
         check_gaps(&source, &track, &poses)?;
         let cameras = options.ascending_cameras();
-        let frame_times = options.frame_times(&self.name, t0_us)?;
-        let views = cameras.par_iter().map(|&camera| self.view(camera, t0_us, &frame_times));
-        let (frames, taken): (Vec<Vec<Frame>>, Vec<Vec<i64>>) = views.collect::<Result<Vec<_>>>()?.into_iter().unzip();
-        let taken = cameras
-            .iter()
-            .zip(taken)
-            .map(|(camera, times)| (camera.to_string(), json!(times)));
-        let taken = Value::Object(taken.collect());
-        let (future_us, future) = poses.future.unzip();
-        let (ego_future_xyz, ego_future_rot) = future.map(|poses| (poses.xyz, poses.rot)).unzip();
-        let clip = Clip {
-            name: self.name.clone(),
-            frames: frames.into_iter().flatten().collect(),
-            camera_indices: cameras,
-            frames_per_camera: options.frames_per_camera,
-            ego_history_xyz: poses.history.xyz,
-            ego_history_rot: poses.history.rot,
-            ego_future_xyz,
-            ego_future_rot,
-            t0_us: Some(t0_us),
-            frame_timestamps_us: Some(frame_times),
-            history_timestamps_us: Some(poses.history_us),
-            future_timestamps_us: future_us,
-            extra: [("camera_frame_timestamps_us".to_owned(), taken)].into_iter().collect(),
-            ..Clip::default()
+        let frames_us = options.frame_times(&self.name, t0_us)?;
+        let views = cameras.par_iter().map(|&camera| self.view(camera, t0_us, &frames_us));
+        let views = views.collect::<Result<_>>()?;
+        let sampled = Sampled {
+            cameras,
+            frames_us,
+            views,
+            poses,
+            extra: Map::new(),
         };
-        clip.validate()?;
-        Ok(clip)
+        sampled.into_clip(&self.name, t0_us)
     }
 
-    /// A camera's latest frames at or before each time, and when they were taken.
-    fn view(&self, camera: usize, t0_us: i64, times_us: &[i64]) -> Result<(Vec<Frame>, Vec<i64>)> {
+    /// A camera's latest frame at or before each time.
+    fn view(&self, camera: usize, t0_us: i64, times_us: &[i64]) -> Result<View> {
         let Some((_, video, times)) = self.cameras.iter().find(|(index, ..)| *index == camera) else {
             let source = Source::new(self.name.as_str(), format!("camera {camera}"));
             return Err(source.error(t0_us, format!("the recording has the cameras {:?}", self.cameras())));
@@ -157,8 +140,11 @@ impl Recording {
             .iter()
             .map(|&time| times.latest_at(time))
             .collect::<Result<_>>()?;
-        let frames = Source::new(self.name.as_str(), CAMERA_FEATURES[camera]).wrap(t0_us, video.frames(&indices))?;
-        Ok((frames, indices.iter().map(|&index| times.times_us()[index]).collect()))
+        let source = Source::new(self.name.as_str(), CAMERA_FEATURES[camera]);
+        Ok(View {
+            frames: source.wrap(t0_us, video.frames(&indices))?,
+            times_us: indices.iter().map(|&index| times.times_us()[index]).collect(),
+        })
     }
 }
 

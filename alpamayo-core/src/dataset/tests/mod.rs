@@ -8,9 +8,11 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::*;
-
 use crate::clip::FUTURE_POSES;
 use crate::{Error, Frame, HISTORY_POSES, Result};
+
+mod own;
+mod video;
 
 const WHOLE: &str = "00000000-0000-4000-8000-00000000000a";
 const BACKWARDS: &str = "00000000-0000-4000-8000-00000000000b";
@@ -394,23 +396,6 @@ fn videos_that_lie_are_named() {
     }
 }
 
-#[test]
-fn frames_of_a_cut_video_keep_their_index() {
-    let Some(ffmpeg) = ffmpeg() else { return };
-    let file = extracted(CUT, 1);
-    let video = Video::open(&ffmpeg, file.path()).unwrap();
-    let count = video.frame_count();
-    assert!((60..160).contains(&count), "{count} frames");
-    let indices: Vec<usize> = (0..count).collect();
-    let found: Vec<_> = video
-        .frames(&indices)
-        .unwrap()
-        .iter()
-        .map(|frame| number_of(frame).0)
-        .collect();
-    assert_eq!(found, indices);
-}
-
 /// A camera's video as a file of its own.
 fn extracted(clip_id: &str, camera: usize) -> tempfile::NamedTempFile {
     let feature = CAMERA_FEATURES[camera];
@@ -420,59 +405,6 @@ fn extracted(clip_id: &str, camera: usize) -> tempfile::NamedTempFile {
         .join(format!("{feature}.chunk_0007.zip"));
     archive::copy_member(&zip, &format!("{clip_id}.{feature}.mp4"), file.as_file_mut()).unwrap();
     file
-}
-
-#[test]
-fn frames_are_found_by_their_index() {
-    let Some(ffmpeg) = ffmpeg() else { return };
-    let file = extracted(WHOLE, 2);
-    let video = Video::open(&ffmpeg, file.path()).unwrap();
-    assert_eq!(video.frame_count(), 170);
-    assert_eq!(video.times_us()[..3], [0, 33_333, 66_667]);
-    // Key frames (every 45th) and their neighbours, in any order, twice; from the start and with seeking.
-    for indices in [
-        vec![0],
-        vec![169],
-        vec![44, 45, 46],
-        vec![134, 91, 134, 90, 89],
-        (0..170).collect(),
-    ] {
-        let found: Vec<_> = video.frames(&indices).unwrap().iter().map(number_of).collect();
-        assert_eq!(found, indices.iter().map(|&index| (index, 2)).collect::<Vec<_>>());
-    }
-    assert!(video.frames(&[]).unwrap().is_empty());
-    let error = video.frames(&[3, 170]).unwrap_err().to_string();
-    assert!(error.contains("frame 170") && error.contains("170 frames"), "{error}");
-}
-
-#[test]
-fn pixels_are_pyavs() {
-    let Some(ffmpeg) = ffmpeg() else { return };
-    let video = Video::open(&ffmpeg, &data("colours.mp4")).unwrap();
-    let found = video.frames(&[7]).unwrap().remove(0);
-    let expected = image::open(data("colours.frame7.png")).unwrap().into_rgb8();
-    assert_eq!((found.width(), found.height()), (64, 48));
-    let worst = found
-        .rgb()
-        .iter()
-        .zip(expected.as_raw())
-        .map(|(&a, &b)| a.abs_diff(b))
-        .max();
-    // swscale's code differs a little between processors and versions.
-    assert!(worst.unwrap() <= 2, "{worst:?}");
-}
-
-#[test]
-fn files_that_are_no_video_are_refused() {
-    let Some(ffmpeg) = ffmpeg() else { return };
-    let mut file = tempfile::Builder::new().suffix(".mp4").tempfile().unwrap();
-    // Without its end, where the index is.
-    let whole = std::fs::read(extracted(WHOLE, 0).path()).unwrap();
-    file.write_all(&whole[..whole.len() * 3 / 4]).unwrap();
-    for path in [file.path().to_path_buf(), data("make.py"), data("nothing.mp4")] {
-        let error = Video::open(&ffmpeg, &path).unwrap_err().to_string();
-        assert!(error.contains(&path.display().to_string()), "{error}");
-    }
 }
 
 #[test]
@@ -499,60 +431,4 @@ fn damaged_archives_are_named() {
         error.contains("broken.zip") && error.to_lowercase().contains("checksum"),
         "{error}"
     );
-}
-
-/// A drive of one's own: the dashcam's video, and a GPS log at 1 Hz that starts two seconds after the video.
-#[test]
-fn ones_own_dashcam_makes_clips() {
-    let Some(_) = ffmpeg() else { return };
-    let file = extracted(WHOLE, 1);
-    let folder = tempfile::tempdir().unwrap();
-    let poses = folder.path().join("drive.csv");
-    let rows = (0..14).map(|second| format!("{},{},0\n", 100 + second, second * 10));
-    std::fs::write(&poses, format!("time_s,x,y\n{}", rows.collect::<String>())).unwrap();
-    let camera = RecordingCamera {
-        index: 1,
-        video: file.path().to_path_buf(),
-        start_us: 98_000_000,
-    };
-    let recording = Recording::open("drive", std::slice::from_ref(&camera), &poses).unwrap();
-    let options = no_future(&recording.cameras());
-    // History from the first pose on; the video's last frame is 5.633 s after its first.
-    assert_eq!(recording.t0_range_us(&options), (101_500_000, 98_000_000 + 5_633_333));
-    let clip = recording.clip(102_510_000, &options).unwrap();
-    let numbers: Vec<_> = clip.frames.iter().map(number_of).collect();
-    // 4.21, 4.31, 4.41 and 4.51 s after the video's start, at 30 frames per second.
-    assert_eq!(numbers, [(126, 1), (129, 1), (132, 1), (135, 1)]);
-    for (step, xyz) in clip.ego_history_xyz.iter().enumerate() {
-        assert!(
-            (xyz[0] - (step as f32 - 15.0)).abs() < 1e-5 && xyz[1].abs() < 1e-6,
-            "{xyz:?}"
-        );
-    }
-    let late = recording.clip(104_000_000, &options);
-    assert_eq!(told(late).1, file.path().display().to_string());
-    let (_, feature, ..) = told(recording.clip(102_000_000, &no_future(&[0])));
-    assert_eq!(feature, "camera 0");
-    let future = SampleOptions {
-        future: Future::Required,
-        ..options
-    };
-    assert!(recording.clip(102_510_000, &future).is_ok());
-    let twice = Recording::open("drive", &[camera.clone(), camera], &poses);
-    assert!(told(twice).3.contains("at most once"));
-}
-
-#[test]
-fn gaps_in_ones_own_log_are_refused() {
-    let Some(_) = ffmpeg() else { return };
-    let folder = tempfile::tempdir().unwrap();
-    let poses = folder.path().join("drive.csv");
-    std::fs::write(&poses, "time_s,x,y\n0,0,0\n1,10,0\n2,20,0\n4.5,45,0\n5,50,0\n6,60,0\n").unwrap();
-    let recording = Recording::open("drive", &[], &poses).unwrap();
-    let (_, feature, time_us, reason) = told(recording.clip(3_100_000, &no_future(&[])));
-    assert!(
-        feature.contains("drive.csv") && time_us == Some(2_000_000),
-        "{time_us:?}"
-    );
-    assert!(reason.contains("2.000000 s to 4.500000 s"), "{reason}");
 }
