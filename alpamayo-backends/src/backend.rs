@@ -5,8 +5,8 @@ use burn::tensor::{Int, Tensor, backend::Backend};
 use crate::definition;
 use crate::error::Result;
 use crate::layers::{
-    Activation, Attention, CacheFormat, HeadNorms, KeyValue, LayerCache, Linear, Norm, Rotary, RowLengths, Weight, WeightFormat,
-    WeightSource,
+    Activation, Attention, CacheFormat, HeadNorms, KeyValue, LayerCache, Linear, Norm, Rotary, RowLengths, Weight,
+    WeightFormat, WeightSource,
 };
 
 /// A Burn backend with the operations that decide Alpamayo-R1's speed.
