@@ -79,6 +79,21 @@ fn clips_survive_a_round_trip() {
         let copy = directory.path().join(name);
         clip.write(&copy).unwrap();
         assert_eq!(Clip::read(&copy).unwrap(), clip, "{name}");
-        assert_eq!(json(&copy.join("clip.json")), json(&folder.join("clip.json")), "{name}");
+        assert!(
+            same(&json(&copy.join("clip.json")), &json(&folder.join("clip.json"))),
+            "{name}"
+        );
+    }
+}
+
+/// Equality of documents whose numbers a clip holds as f32.
+fn same(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Number(a), Value::Number(b)) => a.as_f64().map(|a| a as f32) == b.as_f64().map(|b| b as f32),
+        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b)),
+        (Value::Object(a), Value::Object(b)) => {
+            a.len() == b.len() && a.iter().all(|(field, a)| b.get(field).is_some_and(|b| same(a, b)))
+        }
+        _ => a == b,
     }
 }

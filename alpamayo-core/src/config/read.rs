@@ -190,7 +190,7 @@ fn action_in_proj(fields: &Fields) -> Result<ActionInProjConfig> {
             .unwrap_or(20),
         max_freq: fields.optional_number("max_freq")?.unwrap_or(100.0),
     };
-    if config.num_fourier_feats % 2 != 0 {
+    if !config.num_fourier_feats.is_multiple_of(2) {
         return Err(fields.error(
             "num_fourier_feats",
             "is odd, but half of the features are sines and half are cosines",

@@ -10,7 +10,7 @@ pub(super) fn decoder(config: &DecoderConfig, fields: &Fields) -> Result<()> {
         let reason = format!("is {heads}, but must be a multiple of `num_key_value_heads`, which is {key_value_heads}");
         return Err(fields.error("num_attention_heads", reason));
     }
-    if config.head_dim % 2 != 0 {
+    if !config.head_dim.is_multiple_of(2) {
         let reason = format!(
             "is {}, but must be even: channels are rotated in pairs",
             config.head_dim
