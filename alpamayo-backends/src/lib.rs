@@ -11,6 +11,8 @@ pub mod definition;
 pub mod device;
 pub mod error;
 pub mod instances;
+#[cfg(feature = "cubecl")]
+pub mod kernels;
 pub mod layers;
 pub mod verify;
 

@@ -1,0 +1,300 @@
+//! Attention of a few queries over many keys at memory speed: each plane streams its own keys, no tiles, no barriers.
+
+use cubecl::prelude::*;
+
+use super::element::{Chunk, HIDDEN, LOWEST, Quad, chunk_elements, widen};
+use super::problem::{Extents, Problem, Queries, Sources, keys_of, read_key, read_value, visible_keys};
+
+/// How the lanes of a cube share the keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct DecodeConfig {
+    pub problem: Problem,
+    /// Lanes of a plane.
+    pub plane: usize,
+    /// Planes per cube.
+    pub planes: usize,
+    /// Queries per cube: all read the same keys.
+    pub queries: usize,
+    /// Keys that a lane has in flight.
+    pub unroll: usize,
+}
+
+impl DecodeConfig {
+    /// A share for so many queries per key-value head.
+    pub fn new(problem: Problem, plane: usize, queries: usize) -> Self {
+        Self {
+            problem,
+            plane,
+            planes: 4,
+            queries: queries.clamp(1, 8),
+            unroll: 4,
+        }
+    }
+
+    fn chunks(&self) -> usize {
+        self.problem.head_dim / chunk_elements(self.problem.packed)
+    }
+
+    /// Lanes that share a key: a power of two that divides its chunks.
+    fn lanes(&self) -> usize {
+        (1 << self.chunks().trailing_zeros()).min(self.plane)
+    }
+
+    /// Chunks of a key per lane.
+    fn lane_chunks(&self) -> usize {
+        self.chunks() / self.lanes()
+    }
+
+    /// Quads of a key per lane.
+    fn lane_quads(&self) -> usize {
+        self.lane_chunks() * self.chunk_quads()
+    }
+
+    fn chunk_quads(&self) -> usize {
+        chunk_elements(self.problem.packed) / 4
+    }
+
+    /// Keys that the cube reads side by side.
+    fn streams(&self) -> usize {
+        self.planes * self.plane / self.lanes()
+    }
+
+    /// How often a value is exchanged to cover so many lanes.
+    fn levels(lanes: usize) -> usize {
+        lanes.ilog2() as usize
+    }
+}
+
+/// Cube `(block of queries, entry · key-value heads, part of the keys)`, units `(plane, planes)`.
+///
+/// As [`exact`](super::exact::exact), always with a split.
+#[cube(launch_unchecked)]
+pub(super) fn decode(
+    query: &Array<Quad>,
+    sources: &Sources,
+    extents: &Extents,
+    output: &mut Array<Quad>,
+    statistics: &mut Array<f32>,
+    #[comptime] config: DecodeConfig,
+) {
+    let problem = comptime!(config.problem);
+    let lanes = comptime!(config.lanes());
+    let lane_chunks = comptime!(config.lane_chunks());
+    let chunk_quads = comptime!(config.chunk_quads());
+    let lane_quads = comptime!(config.lane_quads());
+    let columns = comptime!(problem.head_dim / 4);
+    let lane = UNIT_POS_X as usize % lanes;
+    let stream = UNIT_POS_Y as usize * comptime!(config.plane / config.lanes()) + UNIT_POS_X as usize / lanes;
+
+    let queries = Queries::of_cube(sources, extents, config.queries, problem);
+    if queries.first >= queries.last {
+        terminate!();
+    }
+    let split = CUBE_POS_Z as usize;
+    let keys = keys_of(
+        sources,
+        extents,
+        queries.entry,
+        queries.head,
+        split,
+        queries.sample,
+        problem,
+    );
+
+    let mut heads = Array::<Quad>::new(comptime!(config.queries * lane_quads));
+    let mut sums = Array::<Quad>::new(comptime!(config.queries * lane_quads));
+    let mut maximum = Array::<f32>::new(config.queries);
+    let mut total = Array::<f32>::new(config.queries);
+    #[unroll]
+    for q in 0..config.queries {
+        let index = (queries.first + q).min(queries.last - 1);
+        let source = queries.place(index, problem) * columns;
+        maximum[q] = LOWEST;
+        total[q] = 0.0f32;
+        #[unroll]
+        for c in 0..lane_chunks {
+            #[unroll]
+            for quad in 0..chunk_quads {
+                let at = comptime!(q * lane_quads + c * chunk_quads + quad);
+                heads[at] = query[source + (c * lanes + lane) * chunk_quads + quad];
+                sums[at] = Quad::new(0.0f32);
+            }
+        }
+    }
+
+    let mut begin = keys.begin;
+    while begin < keys.end {
+        let mut key_chunks = Array::<Chunk>::new(comptime!(config.unroll * lane_chunks));
+        let mut value_chunks = Array::<Chunk>::new(comptime!(config.unroll * lane_chunks));
+        #[unroll]
+        for u in 0..config.unroll {
+            let index = (begin + u * comptime!(config.streams()) + stream).min(keys.end - 1);
+            #[unroll]
+            for c in 0..lane_chunks {
+                let at = comptime!(u * lane_chunks + c);
+                key_chunks[at] = read_key(sources, &keys, index, c * lanes + lane, problem);
+                value_chunks[at] = read_value(sources, &keys, index, c * lanes + lane, problem);
+            }
+        }
+
+        let mut scores = Array::<f32>::new(comptime!(config.queries * config.unroll));
+        #[unroll]
+        for u in 0..config.unroll {
+            let index = begin + u * comptime!(config.streams()) + stream;
+            let mut key = Array::<Quad>::new(lane_quads);
+            #[unroll]
+            for c in 0..lane_chunks {
+                #[unroll]
+                for quad in 0..chunk_quads {
+                    key[comptime!(c * chunk_quads + quad)] =
+                        widen(key_chunks[comptime!(u * lane_chunks + c)], quad, problem.packed);
+                }
+            }
+            #[unroll]
+            for q in 0..config.queries {
+                let mut product = Quad::new(0.0f32);
+                #[unroll]
+                for quad in 0..lane_quads {
+                    product = fma(heads[comptime!(q * lane_quads + quad)], key[quad], product);
+                }
+                let score = sum_lanes(product[0] + product[1] + product[2] + product[3], lanes);
+                let visible = visible_keys(extents, &keys, queries.token_of(queries.first + q, problem), problem);
+                scores[comptime!(q * config.unroll + u)] = select(index < visible, score, HIDDEN.runtime());
+            }
+        }
+
+        #[unroll]
+        for q in 0..config.queries {
+            let previous = maximum[q];
+            let mut next = previous;
+            #[unroll]
+            for u in 0..config.unroll {
+                next = max(next, scores[comptime!(q * config.unroll + u)]);
+            }
+            let decay = (previous - next).exp();
+            let mut weight_sum = total[q] * decay;
+            #[unroll]
+            for u in 0..config.unroll {
+                let weight = (scores[comptime!(q * config.unroll + u)] - next).exp();
+                scores[comptime!(q * config.unroll + u)] = weight;
+                weight_sum += weight;
+            }
+            maximum[q] = next;
+            total[q] = weight_sum;
+            #[unroll]
+            for quad in 0..lane_quads {
+                let at = comptime!(q * lane_quads + quad);
+                sums[at] = sums[at] * Quad::new(decay);
+            }
+        }
+        #[unroll]
+        for u in 0..config.unroll {
+            #[unroll]
+            for c in 0..lane_chunks {
+                #[unroll]
+                for quad in 0..chunk_quads {
+                    let value = widen(value_chunks[comptime!(u * lane_chunks + c)], quad, problem.packed);
+                    #[unroll]
+                    for q in 0..config.queries {
+                        let at = comptime!(q * lane_quads + c * chunk_quads + quad);
+                        let weight = Quad::new(scores[comptime!(q * config.unroll + u)]);
+                        sums[at] = fma(weight, value, sums[at]);
+                    }
+                }
+            }
+        }
+        begin += comptime!(config.unroll * config.streams());
+    }
+
+    // Merge the streams of a plane.
+    #[unroll]
+    for level in 0..comptime!(DecodeConfig::levels(config.plane / config.lanes())) {
+        let distance = comptime!((config.lanes() << level) as u32);
+        #[unroll]
+        for q in 0..config.queries {
+            let other = plane_shuffle_xor(maximum[q], distance);
+            let next = max(maximum[q], other);
+            let decay = (maximum[q] - next).exp();
+            let other_decay = (other - next).exp();
+            total[q] = total[q] * decay + plane_shuffle_xor(total[q], distance) * other_decay;
+            maximum[q] = next;
+            #[unroll]
+            for quad in 0..lane_quads {
+                let at = comptime!(q * lane_quads + quad);
+                let mut merged = Quad::empty();
+                let sum = sums[at];
+                #[unroll]
+                for e in 0..4usize {
+                    merged[e] = sum[e] * decay + plane_shuffle_xor(sum[e], distance) * other_decay;
+                }
+                sums[at] = merged;
+            }
+        }
+    }
+
+    // Merge the planes of the cube.
+    let mut plane_sums = SharedMemory::<Quad>::new(comptime!(config.planes * config.queries * problem.head_dim / 4));
+    let mut plane_maximum = SharedMemory::<f32>::new(comptime!(config.planes * config.queries));
+    let mut plane_total = SharedMemory::<f32>::new(comptime!(config.planes * config.queries));
+    if UNIT_POS_X < comptime!(config.lanes() as u32) {
+        #[unroll]
+        for q in 0..config.queries {
+            let row = UNIT_POS_Y as usize * config.queries + q;
+            if lane == 0 {
+                plane_maximum[row] = maximum[q];
+                plane_total[row] = total[q];
+            }
+            #[unroll]
+            for c in 0..lane_chunks {
+                #[unroll]
+                for quad in 0..chunk_quads {
+                    plane_sums[row * columns + (c * lanes + lane) * chunk_quads + quad] =
+                        sums[comptime!(q * lane_quads + c * chunk_quads + quad)];
+                }
+            }
+        }
+    }
+    sync_cube();
+    let units = comptime!(config.plane * config.planes);
+    let count = comptime!(config.queries * problem.head_dim / 4);
+    #[unroll]
+    for step in 0..comptime!(count.div_ceil(units)) {
+        let place = step * units + UNIT_POS as usize;
+        let q = place / columns;
+        let column = place % columns;
+        if place < count && queries.first + q < queries.last {
+            let mut next = LOWEST.runtime();
+            #[unroll]
+            for plane in 0..config.planes {
+                next = max(next, plane_maximum[plane * config.queries + q]);
+            }
+            let mut all = 0.0f32;
+            let mut sum = Quad::new(0.0f32);
+            #[unroll]
+            for plane in 0..config.planes {
+                let row = plane * config.queries + q;
+                let decay = (plane_maximum[row] - next).exp();
+                all += plane_total[row] * decay;
+                sum = fma(plane_sums[row * columns + column], Quad::new(decay), sum);
+            }
+            let target =
+                queries.place(queries.first + q, problem) * (extents.prompt_splits as usize + 1) + queries.slot;
+            output[target * columns + column] = sum;
+            if column == 0 {
+                statistics[2 * target] = next;
+                statistics[2 * target + 1] = all;
+            }
+        }
+    }
+}
+
+/// The sum of `value` over the lanes that share a key.
+#[cube]
+fn sum_lanes(value: f32, #[comptime] lanes: usize) -> f32 {
+    let mut sum = value;
+    #[unroll]
+    for level in 0..comptime!(DecodeConfig::levels(lanes)) {
+        sum += plane_shuffle_xor(sum, comptime!(1u32 << level));
+    }
+    sum
+}

@@ -1,0 +1,496 @@
+//! From tensors to launches: buffers, extents, and which kernel takes a problem.
+
+use burn::tensor::{DType, Shape, Tensor, TensorPrimitive};
+use burn_cubecl::{
+    BoolElement, CubeBackend, CubeRuntime, FloatElement, IntElement, kernel::into_contiguous, tensor::CubeTensor,
+};
+use cubecl::ir::features::Plane;
+use cubecl::prelude::*;
+use cubecl::server::Handle;
+use half::{bf16, f16};
+
+use super::combine::combine;
+use super::decode::{DecodeConfig, decode};
+use super::exact::{ExactConfig, exact};
+use super::head_norm_rope_append::{DestinationLaunch, PrepareConfig, TablesLaunch, head_norm_rope_append};
+use super::plan::Plan;
+use super::problem::{ExtentsLaunch, KeyValuesLaunch, Problem, SourcesLaunch};
+use super::tensor_core::{TensorCoreConfig, tensor_core};
+use crate::layers::{Attention, HeadNorms, Rotary};
+
+/// The backend of a runtime.
+pub(super) type Cube<R, F, I, BT> = CubeBackend<R, F, I, BT>;
+
+/// Units per cube of the kernels that have no tile.
+const UNITS: u32 = 128;
+
+/// The tensor of the runtime behind a float tensor.
+pub(super) fn primitive<R, F, I, BT, const D: usize>(tensor: &Tensor<Cube<R, F, I, BT>, D>) -> CubeTensor<R>
+where
+    R: CubeRuntime,
+    F: FloatElement,
+    I: IntElement,
+    BT: BoolElement,
+{
+    tensor.clone().into_primitive().tensor()
+}
+
+/// Keys and values in device memory, `[entries, heads, positions, head_dim]`; strides in elements.
+#[derive(Clone)]
+pub(super) struct Buffers {
+    pub key: Handle,
+    pub value: Handle,
+    pub packed: bool,
+    pub entry_stride: usize,
+    pub head_stride: usize,
+    pub row_stride: usize,
+}
+
+impl Buffers {
+    /// A cache's tensors, written and read in place.
+    pub fn of_cache<R: CubeRuntime>(key: CubeTensor<R>, value: CubeTensor<R>) -> Self {
+        let strides = key.meta.strides();
+        Self {
+            entry_stride: strides[0],
+            head_stride: strides[1],
+            row_stride: strides[2],
+            packed: key.dtype == DType::BF16,
+            key: key.handle,
+            value: value.handle,
+        }
+    }
+
+    /// Fresh contiguous buffers.
+    pub fn empty<R: CubeRuntime>(
+        client: &ComputeClient<R>,
+        [entries, heads, positions, head_dim]: [usize; 4],
+        packed: bool,
+    ) -> Self {
+        let bytes = entries * heads * positions * head_dim * if packed { 2 } else { 4 };
+        Self {
+            key: client.empty(bytes),
+            value: client.empty(bytes),
+            packed,
+            entry_stride: heads * positions * head_dim,
+            head_stride: positions * head_dim,
+            row_stride: head_dim,
+        }
+    }
+
+    /// The same buffers with entries so many positions apart.
+    pub fn with_entries_of(mut self, positions: usize) -> Self {
+        self.entry_stride = positions * self.row_stride;
+        self
+    }
+
+    fn launch<R: CubeRuntime>(&self) -> KeyValuesLaunch<R> {
+        let elements = if self.packed { 8 } else { 4 };
+        KeyValuesLaunch::new(
+            array(&self.key, 16),
+            array(&self.value, 16),
+            (self.entry_stride / elements) as u32,
+            (self.head_stride / elements) as u32,
+            (self.row_stride / elements) as u32,
+        )
+    }
+}
+
+/// A buffer as an array of elements of so many bytes.
+fn array<R: Runtime>(handle: &Handle, bytes: usize) -> ArrayArg<R> {
+    // SAFETY: the length is the buffer's own.
+    unsafe { ArrayArg::from_raw_parts(handle.clone(), handle.size() as usize / bytes) }
+}
+
+/// The parameters of one head_norm_rope_append.
+pub(super) struct Prepare<'a, R: CubeRuntime> {
+    pub qkv: CubeTensor<R>,
+    pub attention: &'a Attention,
+    /// Weights and epsilons of queries and keys.
+    pub norms: Option<[(CubeTensor<R>, f64); 2]>,
+    pub cos: CubeTensor<R>,
+    pub sin: CubeTensor<R>,
+    pub pack_query: bool,
+    /// Tokens per entry of the destination and the position of the first.
+    pub tokens: usize,
+    pub start: usize,
+}
+
+impl<'a, R: CubeRuntime> Prepare<'a, R> {
+    /// Rows to be prepared whole and in order: one entry, from position zero on.
+    pub fn new<F: FloatElement, I: IntElement, BT: BoolElement>(
+        qkv: Tensor<Cube<R, F, I, BT>, 2>,
+        attention: &'a Attention,
+        norms: Option<&HeadNorms<Cube<R, F, I, BT>>>,
+        rotary: &Rotary<Cube<R, F, I, BT>>,
+    ) -> Self {
+        let tokens = qkv.dims()[0];
+        Self {
+            qkv: rows_contiguous(primitive(&qkv)),
+            attention,
+            norms: norms
+                .map(|norms| [&norms.query, &norms.key].map(|norm| (primitive(&norm.weight.val()), norm.epsilon))),
+            cos: rows_contiguous(primitive(&rotary.cos)),
+            sin: rows_contiguous(primitive(&rotary.sin)),
+            pack_query: false,
+            tokens,
+            start: 0,
+        }
+    }
+
+    /// Tokens of all rows.
+    pub fn rows(&self) -> usize {
+        self.qkv.meta.shape()[0]
+    }
+
+    /// Launches the kernel; returns the queries `[tokens, heads, head_dim]`.
+    pub fn launch(&self, target: &Buffers) -> Handle {
+        let Attention {
+            num_heads,
+            num_key_value_heads,
+            head_dim,
+        } = *self.attention;
+        let client = &self.qkv.client;
+        let rows = self.rows();
+        let query = client.empty(rows * num_heads * head_dim * if self.pack_query { 2 } else { 4 });
+        let lanes = plane_size(client).filter(|lanes| *lanes <= 32);
+        let config = PrepareConfig {
+            heads: num_heads,
+            key_value_heads: num_key_value_heads,
+            head_dim,
+            norm: self.norms.is_some(),
+            pack_query: self.pack_query,
+            pack_key_value: target.packed,
+            lanes: lanes.unwrap_or(16),
+            planes: lanes.is_some(),
+            rows: 4,
+        };
+        let blocks = (num_heads + 2 * num_key_value_heads).div_ceil(config.rows);
+        let count = CubeCount::Static(rows as u32, blocks as u32, 1);
+        let dim = CubeDim::new_2d(config.lanes as u32, config.rows as u32);
+        match self.qkv.dtype {
+            DType::BF16 => self.launch_as::<bf16>(count, dim, &query, target, config),
+            DType::F16 => self.launch_as::<f16>(count, dim, &query, target, config),
+            _ => self.launch_as::<f32>(count, dim, &query, target, config),
+        }
+        query
+    }
+
+    fn launch_as<E: Float + CubeElement>(
+        &self,
+        count: CubeCount,
+        dim: CubeDim,
+        query: &Handle,
+        target: &Buffers,
+        config: PrepareConfig,
+    ) {
+        let cos = &self.cos;
+        let weight = |index: usize| match &self.norms {
+            Some(norms) => array(&norms[index].0.handle, 4),
+            None => array(&cos.handle, 4),
+        };
+        let epsilon = |index: usize| self.norms.as_ref().map_or(0.0, |norms| norms[index].1 as f32);
+        let tables = TablesLaunch::new(
+            weight(0),
+            weight(1),
+            array(&cos.handle, 4),
+            array(&self.sin.handle, 4),
+            cos.meta.strides()[0] as u32,
+            epsilon(0),
+            epsilon(1),
+            (config.head_dim as f64).powf(-0.5) as f32,
+        );
+        let destination = DestinationLaunch::new(
+            self.tokens as u32,
+            self.start as u32,
+            target.entry_stride as u32,
+            target.head_stride as u32,
+            target.row_stride as u32,
+        );
+        // SAFETY: the kernel stays within the rows, heads and positions that the extents name.
+        unsafe {
+            head_norm_rope_append::launch_unchecked::<E, R>(
+                &self.qkv.client,
+                count,
+                dim,
+                array(&self.qkv.handle, size_of::<E>()),
+                tables,
+                array(query, 4),
+                array(&target.key, 4),
+                array(&target.value, 4),
+                destination,
+                self.qkv.meta.strides()[0] as u32,
+                config,
+            );
+        }
+    }
+}
+
+/// A matrix whose rows are contiguous, however far apart.
+fn rows_contiguous<R: CubeRuntime>(tensor: CubeTensor<R>) -> CubeTensor<R> {
+    if tensor.meta.strides()[1] == 1 {
+        tensor
+    } else {
+        into_contiguous(tensor)
+    }
+}
+
+/// The width of a plane, where all have the same and plane operations exist.
+pub(super) fn plane_size<R: Runtime>(client: &ComputeClient<R>) -> Option<usize> {
+    let properties = client.properties();
+    let (least, most) = (properties.hardware.plane_size_min, properties.hardware.plane_size_max);
+    (least == most && most.is_power_of_two() && properties.features.plane.contains(Plane::Ops)).then_some(most as usize)
+}
+
+/// A split of the keys: parts of a prompt, keys per part, and one tail per row or none.
+struct Parts {
+    count: usize,
+    keys: usize,
+    tails: usize,
+}
+
+/// An attention to be launched: queries, the three parts of the keys, extents.
+pub(super) struct Launch<'a, R: CubeRuntime> {
+    pub client: &'a ComputeClient<R>,
+    pub device: R::Device,
+    pub problem: Problem,
+    pub query: Handle,
+    pub prompt: Buffers,
+    pub suffix: Option<Buffers>,
+    pub own: Option<Buffers>,
+    pub lengths: Option<Handle>,
+    /// Clips or images.
+    pub entries: usize,
+    pub samples: usize,
+    /// Queries per row and head (of the longest image).
+    pub tokens: usize,
+    /// Queries of all rows.
+    pub all_tokens: usize,
+    pub prompt_length: usize,
+    pub suffix_length: usize,
+    pub own_length: usize,
+    pub first_visible: usize,
+}
+
+impl<R: CubeRuntime> Launch<'_, R> {
+    fn sources(&self) -> SourcesLaunch<R> {
+        let part = |part: &Option<Buffers>| part.as_ref().unwrap_or(&self.prompt).launch();
+        SourcesLaunch::new(
+            self.prompt.launch(),
+            part(&self.suffix),
+            part(&self.own),
+            array(self.lengths.as_ref().unwrap_or(&self.prompt.key), 4),
+        )
+    }
+
+    fn extents(&self, parts: &Parts) -> ExtentsLaunch<R> {
+        ExtentsLaunch::new(
+            self.samples as u32,
+            self.tokens as u32,
+            self.prompt_length as u32,
+            self.suffix_length as u32,
+            self.own_length as u32,
+            self.first_visible as u32,
+            parts.count as u32,
+            parts.keys as u32,
+        )
+    }
+
+    /// Launches what the plan says; returns `[tokens, heads · head_dim]`, bf16 from tensor cores, else f32.
+    pub fn launch(&self, plan: Plan) -> CubeTensor<R> {
+        match plan {
+            Plan::Exact => self.exact(),
+            Plan::Stream { planes, unroll, cubes } => self.stream(planes, unroll, cubes),
+            Plan::TensorCore {
+                planes,
+                tiles,
+                keys,
+                keep_query,
+                cubes,
+            } => {
+                let pack_output = !self.problem.split;
+                let problem = self.problem;
+                let config = TensorCoreConfig {
+                    problem,
+                    planes,
+                    tiles,
+                    keys,
+                    keep_query,
+                    pack_output,
+                };
+                self.tensor_core(config, cubes)
+            }
+        }
+    }
+
+    fn exact(&self) -> CubeTensor<R> {
+        let queries = self.samples * self.tokens * self.problem.group();
+        let config = ExactConfig::new(self.problem, queries);
+        let blocks = queries.div_ceil(config.queries);
+        let cubes = self.entries * self.problem.key_value_heads;
+        let parts = self.parts(cubes * blocks, config.keys, 3);
+        let [sums, statistics] = self.results(&parts, false);
+        // SAFETY: the kernel stays within the extents.
+        unsafe {
+            exact::launch_unchecked::<R>(
+                self.client,
+                CubeCount::Static(
+                    blocks as u32,
+                    cubes as u32,
+                    (parts.count + parts.tails * self.samples) as u32,
+                ),
+                CubeDim::new_1d(config.units as u32),
+                array(&self.query, 16),
+                self.sources(),
+                self.extents(&parts),
+                array(&sums, 16),
+                array(&statistics, 4),
+                config,
+            );
+        }
+        self.finish(sums, statistics, &parts, false)
+    }
+
+    fn stream(&self, planes: usize, unroll: usize, cubes_per_processor: usize) -> CubeTensor<R> {
+        let queries = self.samples * self.tokens * self.problem.group();
+        let plane = self.client.properties().hardware.plane_size_max as usize;
+        let config = DecodeConfig {
+            planes,
+            unroll,
+            ..DecodeConfig::new(self.problem, plane, queries)
+        };
+        let blocks = queries.div_ceil(config.queries);
+        let cubes = self.entries * self.problem.key_value_heads;
+        let parts = self.parts(cubes, 32, cubes_per_processor);
+        let [sums, statistics] = self.results(&parts, false);
+        // SAFETY: the kernel stays within the extents.
+        unsafe {
+            decode::launch_unchecked::<R>(
+                self.client,
+                CubeCount::Static(
+                    blocks as u32,
+                    cubes as u32,
+                    (parts.count + parts.tails * self.samples) as u32,
+                ),
+                CubeDim::new_2d(plane as u32, planes as u32),
+                array(&self.query, 16),
+                self.sources(),
+                self.extents(&parts),
+                array(&sums, 16),
+                array(&statistics, 4),
+                config,
+            );
+        }
+        self.finish(sums, statistics, &parts, false)
+    }
+
+    fn tensor_core(&self, config: TensorCoreConfig, cubes_per_processor: usize) -> CubeTensor<R> {
+        let config = config.fitted(self.client.properties().hardware.max_shared_memory_size);
+        let blocks = self.tokens.div_ceil(config.queries());
+        let cubes = self.entries * self.samples * self.problem.heads;
+        let parts = self.parts(cubes * blocks, config.keys, cubes_per_processor);
+        let [sums, statistics] = self.results(&parts, config.pack_output);
+        // SAFETY: the kernel stays within the extents.
+        unsafe {
+            tensor_core::launch_unchecked::<R>(
+                self.client,
+                CubeCount::Static(cubes as u32, blocks as u32, (parts.count + parts.tails) as u32),
+                CubeDim::new_2d(32, config.planes as u32),
+                array(&self.query, 16),
+                self.sources(),
+                self.extents(&parts),
+                array(&sums, 4),
+                array(&statistics, 4),
+                config,
+            );
+        }
+        self.finish(sums, statistics, &parts, true)
+    }
+
+    /// How many parts of how many keys keep the device busy, given the cubes of one part and a tile's keys.
+    fn parts(&self, cubes: usize, tile: usize, cubes_per_processor: usize) -> Parts {
+        if !self.problem.split {
+            return Parts {
+                count: 1,
+                keys: 0,
+                tails: 0,
+            };
+        }
+        let processors = self
+            .client
+            .properties()
+            .hardware
+            .num_streaming_multiprocessors
+            .unwrap_or(128) as usize;
+        let wanted = (cubes_per_processor * processors).div_ceil(cubes.max(1));
+        let keys = self
+            .prompt_length
+            .div_ceil(wanted.max(1))
+            .next_multiple_of(tile)
+            .max(tile);
+        Parts {
+            count: self.prompt_length.div_ceil(keys),
+            keys,
+            tails: 1,
+        }
+    }
+
+    /// Buffers for sums (or the result itself) and statistics.
+    fn results(&self, parts: &Parts, packed: bool) -> [Handle; 2] {
+        let heads = self.all_tokens * self.problem.heads * (parts.count + parts.tails);
+        let bytes = if packed { 2 } else { 4 };
+        [
+            self.client.empty(heads * self.problem.head_dim * bytes),
+            self.client.empty(heads * 8),
+        ]
+    }
+
+    /// Merges the parts, if there are several.
+    fn finish(&self, sums: Handle, statistics: Handle, parts: &Parts, packed: bool) -> CubeTensor<R> {
+        if parts.tails == 0 {
+            return self.output(sums, packed);
+        }
+        let result = self.combine(&sums, &statistics, parts.count + parts.tails, packed);
+        self.output(result, packed)
+    }
+
+    fn combine(&self, sums: &Handle, statistics: &Handle, slots: usize, packed: bool) -> Handle {
+        let Problem { heads, head_dim, .. } = self.problem;
+        let elements = self.all_tokens * heads * head_dim;
+        let output = self.client.empty(elements * if packed { 2 } else { 4 });
+        let quads = elements / 4;
+        // SAFETY: a unit past the last quad does nothing.
+        unsafe {
+            combine::launch_unchecked::<R>(
+                self.client,
+                CubeCount::Static((quads as u32).div_ceil(UNITS), 1, 1),
+                CubeDim::new_1d(UNITS),
+                array(sums, 16),
+                array(statistics, 4),
+                array(&output, 4),
+                quads as u32,
+                slots as u32,
+                head_dim,
+                packed,
+            );
+        }
+        output
+    }
+
+    fn output(&self, handle: Handle, packed: bool) -> CubeTensor<R> {
+        let Problem { heads, head_dim, .. } = self.problem;
+        CubeTensor::new_contiguous(
+            self.client.clone(),
+            self.device.clone(),
+            Shape::new([self.all_tokens, heads * head_dim]),
+            handle,
+            if packed { DType::BF16 } else { DType::F32 },
+        )
+    }
+}
+
+/// The tensor of a backend from the runtime's.
+pub(super) fn tensor<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolElement, const D: usize>(
+    primitive: CubeTensor<R>,
+) -> Tensor<Cube<R, F, I, BT>, D> {
+    Tensor::from_primitive(TensorPrimitive::Float(primitive))
+}

@@ -1,0 +1,101 @@
+//! Which kernel carries an attention out, and with what tile.
+
+use burn_cubecl::CubeRuntime;
+use cubecl::ir::{ElemType, FloatKind, features::MmaConfig};
+use cubecl::prelude::*;
+
+use super::launch::plane_size;
+
+/// How an attention is carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Plan {
+    /// Register blocks in f32; any device, any problem, no rounding below f32.
+    Exact,
+    /// Planes that stream keys past a few queries in f32: for decoding, where planes have one width.
+    Stream {
+        /// Planes per cube.
+        planes: usize,
+        /// Keys that a lane has in flight.
+        unroll: usize,
+        /// Cubes per processor that a split aims at.
+        cubes: usize,
+    },
+    /// Tensor cores on bf16 queries, keys and values.
+    TensorCore {
+        /// Planes per cube.
+        planes: usize,
+        /// Tiles of 16 queries per plane.
+        tiles: usize,
+        /// Keys per step, a multiple of 16.
+        keys: usize,
+        /// Whether queries stay in registers rather than in shared memory.
+        keep_query: bool,
+        /// Cubes per processor that a split aims at.
+        cubes: usize,
+    },
+}
+
+impl Plan {
+    /// For whole prompts and images, whose keys are bf16 if `packed`.
+    pub fn whole<R: CubeRuntime>(client: &ComputeClient<R>, packed: bool) -> Self {
+        if packed && has_tensor_cores(client) {
+            Self::TensorCore {
+                planes: 8,
+                tiles: 1,
+                keys: 64,
+                keep_query: true,
+                cubes: 1,
+            }
+        } else {
+            Self::Exact
+        }
+    }
+
+    /// For action tokens over a cache, whose keys are bf16 if `packed`.
+    pub fn expert<R: CubeRuntime>(client: &ComputeClient<R>, packed: bool) -> Self {
+        if packed && has_tensor_cores(client) {
+            Self::TensorCore {
+                planes: 4,
+                tiles: 1,
+                keys: 64,
+                keep_query: true,
+                cubes: 1,
+            }
+        } else {
+            Self::Exact
+        }
+    }
+
+    /// For so many queries per key-value head of a clip.
+    pub fn decode<R: CubeRuntime>(client: &ComputeClient<R>, queries: usize) -> Self {
+        if queries <= 64 && plane_size(client).is_some() {
+            Self::Stream {
+                planes: 4,
+                unroll: 4,
+                cubes: 3,
+            }
+        } else {
+            Self::Exact
+        }
+    }
+
+    /// Whether queries, keys and values have to be bf16.
+    pub(super) fn is_packed(self) -> bool {
+        matches!(self, Self::TensorCore { .. })
+    }
+}
+
+/// Whether the device multiplies bf16 matrices that the kernel lays out itself.
+fn has_tensor_cores<R: Runtime>(client: &ComputeClient<R>) -> bool {
+    let matmul = &client.properties().features.matmul;
+    let bf16 = ElemType::Float(FloatKind::BF16).into();
+    matmul.ldmatrix.contains(&bf16)
+        && matmul.mma.contains(&MmaConfig {
+            a_type: bf16,
+            b_type: bf16,
+            cd_type: ElemType::Float(FloatKind::F32).into(),
+            m: 16,
+            n: 8,
+            k: 16,
+        })
+}

@@ -1,0 +1,306 @@
+//! Which queries meet which keys: the part of a problem that one cube works on.
+
+use cubecl::prelude::*;
+
+use super::element::Chunk;
+
+/// Keys and values `[entries, heads, positions, head_dim]`; strides in chunks.
+#[derive(CubeType, CubeLaunch)]
+pub(super) struct KeyValues {
+    pub key: Array<Chunk>,
+    pub value: Array<Chunk>,
+    pub entry_stride: u32,
+    pub head_stride: u32,
+    pub row_stride: u32,
+}
+
+/// The keys of a problem: the prompt of a clip, then the tail of a row (its suffix, then its own fresh tokens).
+#[derive(CubeType, CubeLaunch)]
+pub(super) struct Sources {
+    pub prompt: KeyValues,
+    pub suffix: KeyValues,
+    pub own: KeyValues,
+    /// Visible suffix tokens per row, or the first token of each image and, last, their total.
+    pub lengths: Array<i32>,
+}
+
+/// The extents of a problem. An entry is a clip or an image; a row is a sample of a clip.
+#[derive(CubeType, CubeLaunch)]
+pub(super) struct Extents {
+    /// Rows per entry.
+    pub samples: u32,
+    /// Queries per row and head.
+    pub tokens: u32,
+    /// Keys in an entry's prompt.
+    pub prompt: u32,
+    /// Visible suffix tokens where they are the same for all rows.
+    pub suffix: u32,
+    /// Own fresh keys per row.
+    pub own: u32,
+    /// With a causal mask, token `t` sees the first `first_visible + t` keys of the masked part.
+    pub first_visible: u32,
+    /// Parts that a prompt is split into.
+    pub prompt_splits: u32,
+    /// Prompt keys per part.
+    pub split_keys: u32,
+}
+
+/// What is fixed about a problem when its kernel is compiled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Problem {
+    /// Query heads.
+    pub heads: usize,
+    /// Key-value heads.
+    pub key_value_heads: usize,
+    /// Features per head, a multiple of eight.
+    pub head_dim: usize,
+    /// Whether keys and values are bf16 pairs.
+    pub packed: bool,
+    /// Whether a causal mask covers the prompt (prefill) or, in a split problem, the tail.
+    pub causal: bool,
+    /// Whether the keys are split over cubes: parts of the prompt, then one part per row for its tail.
+    pub split: bool,
+    /// Whether each row has its own suffix length.
+    pub row_lengths: bool,
+    /// Whether there are own fresh keys.
+    pub own: bool,
+    /// Whether entries are images of unequal lengths.
+    pub ragged: bool,
+}
+
+impl Problem {
+    /// Query heads that share a key-value head.
+    pub fn group(&self) -> usize {
+        self.heads / self.key_value_heads
+    }
+}
+
+/// The queries of one cube that serves all query heads of a key-value head: query `i` is head `i % group` of token `i / group`.
+#[derive(CubeType, Clone, Copy)]
+pub(super) struct Queries {
+    /// Clip or image.
+    pub entry: usize,
+    /// Key-value head.
+    pub head: usize,
+    /// Sample of a tail.
+    pub sample: usize,
+    /// First query of the cube.
+    pub first: usize,
+    /// One past the last query.
+    pub last: usize,
+    /// The entry's first token.
+    pub token: usize,
+    /// Queries per row and head.
+    pub tokens: usize,
+    /// Which of the parts of the result this cube writes.
+    pub slot: usize,
+}
+
+#[cube]
+impl Queries {
+    /// The queries of the current cube `(block, entry · key-value heads, part)`, so many per block.
+    pub fn of_cube(
+        sources: &Sources,
+        extents: &Extents,
+        #[comptime] block: usize,
+        #[comptime] problem: Problem,
+    ) -> Queries {
+        let entry = CUBE_POS_Y as usize / problem.key_value_heads;
+        let head = CUBE_POS_Y as usize % problem.key_value_heads;
+        let split = CUBE_POS_Z as usize;
+        let parts = extents.prompt_splits as usize;
+        let tokens = tokens_of(sources, extents, entry, problem);
+        let row = tokens * comptime!(problem.group());
+        let mut first = CUBE_POS_X as usize * block;
+        let mut last = row * extents.samples as usize;
+        let mut sample = 0usize;
+        let mut slot = 0usize;
+        if comptime!(problem.split) {
+            slot = split.min(parts);
+            if split >= parts {
+                sample = split - parts;
+                first += sample * row;
+                last = (sample + 1) * row;
+            }
+        }
+        let token = first_token(sources, extents, entry, problem);
+        Queries {
+            entry,
+            head,
+            sample,
+            first,
+            last,
+            token,
+            tokens,
+            slot,
+        }
+    }
+
+    /// The head of query `index` among the heads of all tokens.
+    pub fn place(&self, index: usize, #[comptime] problem: Problem) -> usize {
+        let group = comptime!(problem.group());
+        (self.token + index / group) * problem.heads + self.head * group + index % group
+    }
+
+    /// The token of query `index` within its row.
+    pub fn token_of(&self, index: usize, #[comptime] problem: Problem) -> usize {
+        (index / comptime!(problem.group())) % self.tokens
+    }
+}
+
+/// The keys of one cube.
+#[derive(CubeType, Clone, Copy)]
+pub(super) struct Keys {
+    /// Clip or image.
+    pub entry: usize,
+    /// Key-value head.
+    pub head: usize,
+    /// Row of the tail.
+    pub row: usize,
+    /// Whether these are a row's tail.
+    pub tail: bool,
+    /// Tokens of the suffix in a tail.
+    pub suffix: usize,
+    /// First key in the prompt.
+    pub offset: usize,
+    /// First key.
+    pub begin: usize,
+    /// One past the last key.
+    pub end: usize,
+}
+
+/// The first token of an entry's queries.
+#[cube]
+pub(super) fn first_token(sources: &Sources, extents: &Extents, entry: usize, #[comptime] problem: Problem) -> usize {
+    if comptime!(problem.ragged) {
+        sources.lengths[entry] as usize
+    } else {
+        entry * extents.samples as usize * extents.tokens as usize
+    }
+}
+
+/// Queries of a row and head.
+#[cube]
+pub(super) fn tokens_of(sources: &Sources, extents: &Extents, entry: usize, #[comptime] problem: Problem) -> usize {
+    if comptime!(problem.ragged) {
+        (sources.lengths[entry + 1] - sources.lengths[entry]) as usize
+    } else {
+        extents.tokens as usize
+    }
+}
+
+/// The keys of part `split` for an entry's head; `sample` is the row of a tail.
+#[cube]
+pub(super) fn keys_of(
+    sources: &Sources,
+    extents: &Extents,
+    entry: usize,
+    head: usize,
+    split: usize,
+    sample: usize,
+    #[comptime] problem: Problem,
+) -> Keys {
+    let prompt = tokens_of_prompt(sources, extents, entry, problem);
+    let row = entry * extents.samples as usize + sample;
+    let mut offset = 0usize;
+    if comptime!(problem.ragged) {
+        offset = sources.lengths[entry] as usize;
+    }
+    let mut begin = 0usize;
+    let mut end = prompt;
+    let mut suffix = 0usize;
+    let tail = comptime!(problem.split) && split >= extents.prompt_splits as usize;
+    if comptime!(problem.split) {
+        if tail {
+            suffix = extents.suffix as usize;
+            if comptime!(problem.row_lengths) {
+                suffix = sources.lengths[row] as usize;
+            }
+            end = suffix + extents.own as usize;
+        } else {
+            begin = split * extents.split_keys as usize;
+            end = prompt.min(begin + extents.split_keys as usize);
+        }
+    }
+    Keys {
+        entry,
+        head,
+        row,
+        tail,
+        suffix,
+        offset,
+        begin,
+        end,
+    }
+}
+
+#[cube]
+fn tokens_of_prompt(sources: &Sources, extents: &Extents, entry: usize, #[comptime] problem: Problem) -> usize {
+    if comptime!(problem.ragged) {
+        tokens_of(sources, extents, entry, problem)
+    } else {
+        extents.prompt as usize
+    }
+}
+
+/// Chunk `column` of a key.
+#[cube]
+pub(super) fn read_key(
+    sources: &Sources,
+    keys: &Keys,
+    index: usize,
+    column: usize,
+    #[comptime] problem: Problem,
+) -> Chunk {
+    if keys.tail {
+        if comptime!(problem.own) && index >= keys.suffix {
+            sources.own.key[at(&sources.own, keys.row, keys.head, index - keys.suffix) + column]
+        } else {
+            sources.suffix.key[at(&sources.suffix, keys.row, keys.head, index) + column]
+        }
+    } else {
+        sources.prompt.key[at(&sources.prompt, keys.entry, keys.head, keys.offset + index) + column]
+    }
+}
+
+/// Chunk `column` of a value.
+#[cube]
+pub(super) fn read_value(
+    sources: &Sources,
+    keys: &Keys,
+    index: usize,
+    column: usize,
+    #[comptime] problem: Problem,
+) -> Chunk {
+    if keys.tail {
+        if comptime!(problem.own) && index >= keys.suffix {
+            sources.own.value[at(&sources.own, keys.row, keys.head, index - keys.suffix) + column]
+        } else {
+            sources.suffix.value[at(&sources.suffix, keys.row, keys.head, index) + column]
+        }
+    } else {
+        sources.prompt.value[at(&sources.prompt, keys.entry, keys.head, keys.offset + index) + column]
+    }
+}
+
+#[cube]
+fn at(part: &KeyValues, entry: usize, head: usize, position: usize) -> usize {
+    entry * part.entry_stride as usize + head * part.head_stride as usize + position * part.row_stride as usize
+}
+
+/// How many of the cube's keys the query of a token may see, counted from its part's first.
+#[cube]
+pub(super) fn visible_keys(extents: &Extents, keys: &Keys, token: usize, #[comptime] problem: Problem) -> usize {
+    let mut visible = keys.end;
+    if comptime!(problem.causal) {
+        let limit = extents.first_visible as usize + token;
+        if comptime!(problem.split) {
+            if keys.tail {
+                visible = visible.min(limit);
+            }
+        } else {
+            visible = visible.min(limit);
+        }
+    }
+    visible
+}
