@@ -91,16 +91,20 @@ fn import(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         return Err("videos and poses have no 1.5 s in common: is the start after @ on the poses' clock?".into());
     }
     println!("t0 can be {} to {} s", first as f64 / 1e6, last as f64 / 1e6);
-    let times: Vec<i64> = match arguments
-        .every
-        .and_then(|step| usize::try_from(step).ok())
-        .filter(|&step| step > 0)
-    {
-        Some(step) => (first..=last).step_by(step).collect(),
+    let times: Vec<i64> = match arguments.every.map(usize::try_from) {
+        Some(Ok(step)) if step > 0 => (first..=last).step_by(step).collect(),
+        Some(_) => return Err("--every must be above 0".into()),
         None => arguments.t0.clone(),
     };
     for t0_us in times {
-        let mut clip = recording.clip(t0_us, &options)?;
+        let mut clip = match recording.clip(t0_us, &options) {
+            // Such as a gap in the log; the rest of the drive is still of use.
+            Err(error) if arguments.every.is_some() => {
+                eprintln!("left out: {error}");
+                continue;
+            }
+            result => result?,
+        };
         clip.name = format!("{name} at {:.3} s", t0_us as f64 / 1e6);
         clip.description = arguments.description.clone();
         if let Some(rig) = &rig {
