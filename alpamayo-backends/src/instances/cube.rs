@@ -1,14 +1,74 @@
 //! Every GPU: the kernels are written once in CubeCL and compiled to CUDA, SPIR-V, Metal and WGSL.
 
-use burn::tensor::Tensor;
+use burn::tensor::{Int, Tensor};
 use burn_cubecl::{BoolElement, CubeBackend, FloatElement, IntElement};
 
 use super::KernelRuntime;
 use crate::ModelBackend;
-use crate::kernels::attention;
-use crate::layers::{Attention, HeadNorms, KeyValue, LayerCache, Rotary, RowLengths};
+use crate::error::Result;
+use crate::kernels::{self, attention};
+use crate::layers::{
+    Activation, Attention, HeadNorms, KeyValue, LayerCache, Linear, Norm, Rotary, RowLengths, Weight, WeightFormat,
+    WeightSource,
+};
 
 impl<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement> ModelBackend for CubeBackend<R, F, I, BT> {
+    fn store_weight(source: &WeightSource<'_>, format: WeightFormat, device: &R::Device) -> Result<Weight<Self>> {
+        kernels::store_weight(source, format, device)
+    }
+
+    fn random_weight(
+        shape: (usize, usize),
+        amplitude: f64,
+        format: WeightFormat,
+        device: &R::Device,
+    ) -> Result<Weight<Self>> {
+        kernels::random_weight(shape, amplitude, format, device)
+    }
+
+    fn normalize_pixels(
+        pixels: &[u8],
+        channels: usize,
+        temporal: usize,
+        area: usize,
+        device: &R::Device,
+    ) -> Tensor<Self, 2> {
+        kernels::normalize_pixels(pixels, channels, temporal, area, device)
+    }
+
+    fn lookup_rows(ids: Tensor<Self, 1, Int>, table: &Weight<Self>) -> Tensor<Self, 2> {
+        kernels::lookup_rows(ids, table)
+    }
+
+    fn normalize(x: Tensor<Self, 2>, norm: &Norm<Self>) -> Tensor<Self, 2> {
+        kernels::normalize(x, norm)
+    }
+
+    fn project(x: Tensor<Self, 2>, linear: &Linear<Self>, activation: Activation) -> Tensor<Self, 2> {
+        kernels::linear::project(x, linear, activation)
+    }
+
+    fn norm_project(
+        x: Tensor<Self, 2>,
+        norm: &Norm<Self>,
+        linear: &Linear<Self>,
+        activation: Activation,
+    ) -> Tensor<Self, 2> {
+        kernels::linear::norm_project(x, norm, linear, activation)
+    }
+
+    fn project_add(x: Tensor<Self, 2>, linear: &Linear<Self>, residual: Tensor<Self, 2>) -> Tensor<Self, 2> {
+        kernels::linear::project_add(x, linear, residual)
+    }
+
+    fn norm_gate_up(x: Tensor<Self, 2>, norm: &Norm<Self>, gate_up: &Linear<Self>) -> Tensor<Self, 2> {
+        kernels::linear::norm_gate_up(x, norm, gate_up)
+    }
+
+    fn add_rows(x: Tensor<Self, 2>, rows: Tensor<Self, 1, Int>, values: Tensor<Self, 2>) -> Tensor<Self, 2> {
+        kernels::add_rows(x, rows, values)
+    }
+
     fn vision_attention(
         qkv: Tensor<Self, 2>,
         attention: &Attention,
@@ -48,5 +108,9 @@ impl<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement> ModelBac
         suffix_lengths: &RowLengths<Self>,
     ) -> Tensor<Self, 2> {
         attention::expert(qkv, attention, norms, rotary, cache, suffix_lengths)
+    }
+
+    fn fourier_features(x: Tensor<Self, 2>, time: f32, frequencies: &Tensor<Self, 2>) -> Tensor<Self, 2> {
+        kernels::fourier_features(x, time, frequencies)
     }
 }

@@ -1,13 +1,24 @@
 //! NVIDIA GPUs through CUDA.
 
 use burn_cubecl::CubeBackend;
+use burn_cubecl::tensor::CubeTensor;
 use cubecl::cuda::CudaRuntime;
 
 pub use burn_cuda::CudaDevice;
 
 use super::KernelRuntime;
+use crate::kernels::cuda::cublaslt;
+use crate::kernels::linear::LibraryProduct;
 
 /// Burn's CUDA backend without fusion or autotuning.
 pub type Cuda = CubeBackend<CudaRuntime, f32, i32, u8>;
 
-impl KernelRuntime for CudaRuntime {}
+impl KernelRuntime for CudaRuntime {
+    fn has_library(device: &CudaDevice) -> bool {
+        cublaslt::is_present(device)
+    }
+
+    fn library_product(product: &LibraryProduct<'_, Self>) -> Option<CubeTensor<Self>> {
+        cublaslt::product(product)
+    }
+}

@@ -1,6 +1,19 @@
 //! What differs between the GPU runtimes.
 
 use burn_cubecl::CubeRuntime;
+use burn_cubecl::tensor::CubeTensor;
+
+use crate::kernels::linear::LibraryProduct;
 
 /// A CubeCL runtime and what its platform offers beyond the kernels that are common to all.
-pub trait KernelRuntime: CubeRuntime {}
+pub trait KernelRuntime: CubeRuntime {
+    /// Whether the platform has a library of matrix products on this device.
+    fn has_library(_device: &Self::Device) -> bool {
+        false
+    }
+
+    /// A product by the platform's library, or `None` where there is none or it doesn't take this product.
+    fn library_product(_product: &LibraryProduct<'_, Self>) -> Option<CubeTensor<Self>> {
+        None
+    }
+}

@@ -35,7 +35,7 @@ impl<B: Backend> Linear<B> {
 }
 
 /// What follows a linear layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Activation {
     /// Nothing.
     None,

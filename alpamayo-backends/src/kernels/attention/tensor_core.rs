@@ -376,7 +376,8 @@ pub(super) fn tensor_core(
                 let mut factor = 1.0f32;
                 if comptime!(problem.split) {
                     place = place * (extents.prompt_splits as usize + 1) + split;
-                    if lane % 4 == 0 {
+                    let quad_lane = lane % 4;
+                    if quad_lane == 0 {
                         statistics[2 * place] = maximum[state];
                         statistics[2 * place + 1] = all;
                     }

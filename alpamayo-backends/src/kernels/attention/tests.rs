@@ -216,8 +216,8 @@ proptest! {
 
     #[test]
     fn prefill_is_its_definition(case in case()) {
-        let actual = prefill::<Gpu>(&case, |q, a, n, r, p| super::prefill(q, a, n, r, p));
-        let expected = prefill::<Flex>(&case, |q, a, n, r, p| definition::prefill_attention(q, a, n, r, p));
+        let actual = prefill::<Gpu>(&case, super::prefill);
+        let expected = prefill::<Flex>(&case, definition::prefill_attention);
         for (actual, expected) in actual.into_iter().zip(expected) {
             prop_assert!(distance(actual, expected) < case.tolerance());
         }

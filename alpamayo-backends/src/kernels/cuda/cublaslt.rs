@@ -1,0 +1,326 @@
+//! Large products by cuBLASLt, where its library is found at run time.
+//!
+//! bf16 products accumulate in f32; f32 products are true f32, without the tensor cores' shortened mantissa.
+
+use std::collections::HashMap;
+use std::ffi::c_void;
+use std::sync::{LazyLock, Mutex};
+
+use burn::tensor::DType;
+use burn_cubecl::tensor::CubeTensor;
+use burn_cuda::CudaDevice;
+use cubecl::cuda::CudaRuntime;
+use cudarc::cublaslt::result as lt;
+use cudarc::cublaslt::sys;
+use cudarc::driver::DriverError;
+use cudarc::driver::sys::CUresult;
+
+use super::stream::OrderedStream;
+use crate::kernels::linear::LibraryProduct;
+use crate::kernels::product::Element;
+use crate::kernels::round::round;
+use crate::kernels::tensors::{empty, extents};
+use crate::layers::Activation;
+
+/// Scratch memory that an algorithm may ask for: what NVIDIA advises for Hopper.
+const WORKSPACE: usize = 32 << 20;
+
+/// The library's enumerator for a transposed operand, which the bindings of its light interface leave out.
+const CUBLAS_OP_T: i32 = 1;
+
+type Tensor = CubeTensor<CudaRuntime>;
+
+/// One library per device, `None` where it can't be had.
+static LIBRARIES: LazyLock<Mutex<HashMap<usize, Option<Library>>>> = LazyLock::new(Mutex::default);
+
+/// Whether the library is there for this device.
+pub fn is_present(device: &CudaDevice) -> bool {
+    with_library(device, |_| Some(())).is_some()
+}
+
+/// The product, or `None` where the library is missing or refuses it.
+pub fn product(product: &LibraryProduct<'_, CudaRuntime>) -> Option<Tensor> {
+    let weight = &product.product.weight;
+    let expected = match weight.element {
+        Element::Bf16 => DType::BF16,
+        Element::F32 => DType::F32,
+        Element::F16 => return None,
+    };
+    if product.x.dtype != expected {
+        return None;
+    }
+    let device = product.x.device.clone();
+    with_library(&device, |library| library.product(product))
+}
+
+fn with_library<T>(device: &CudaDevice, run: impl FnOnce(&mut Library) -> Option<T>) -> Option<T> {
+    let mut libraries = LIBRARIES.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let library = libraries
+        .entry(device.index)
+        .or_insert_with(|| Library::open(device.index));
+    library.as_mut().and_then(run)
+}
+
+/// What an algorithm is chosen for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Shape {
+    tokens: usize,
+    columns: usize,
+    rows: usize,
+    input: Type,
+    output: Type,
+    bias: bool,
+    gelu: bool,
+    accumulate: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Type {
+    F32,
+    Bf16,
+}
+
+impl Type {
+    fn new(dtype: DType) -> Option<Self> {
+        match dtype {
+            DType::F32 => Some(Self::F32),
+            DType::BF16 => Some(Self::Bf16),
+            _ => None,
+        }
+    }
+
+    fn data(self) -> sys::cudaDataType {
+        match self {
+            Self::F32 => sys::cudaDataType_t::CUDA_R_32F,
+            Self::Bf16 => sys::cudaDataType_t::CUDA_R_16BF,
+        }
+    }
+}
+
+/// Descriptors and algorithm of a shape, kept as long as the process runs.
+struct Plan {
+    operation: sys::cublasLtMatmulDesc_t,
+    weight: sys::cublasLtMatrixLayout_t,
+    x: sys::cublasLtMatrixLayout_t,
+    out: sys::cublasLtMatrixLayout_t,
+    algorithm: sys::cublasLtMatmulAlgo_t,
+    workspace: usize,
+    /// Factor of what is added to the product.
+    beta: f32,
+}
+
+struct Library {
+    handle: sys::cublasLtHandle_t,
+    stream: OrderedStream,
+    workspace: u64,
+    plans: HashMap<Shape, Option<Plan>>,
+}
+
+// SAFETY: cuBLASLt's handle and descriptors may be used from any thread; the mutex lets one at a time.
+unsafe impl Send for Library {}
+
+impl Library {
+    fn open(index: usize) -> Option<Self> {
+        // SAFETY: only asks whether the library can be loaded.
+        if !unsafe { sys::is_culib_present() } {
+            return None;
+        }
+        let stream = OrderedStream::new(i32::try_from(index).ok()?)?;
+        let workspace = stream.allocate(WORKSPACE).ok()?;
+        Some(Self {
+            handle: lt::create_handle().ok()?,
+            stream,
+            workspace,
+            plans: HashMap::new(),
+        })
+    }
+
+    fn product(&mut self, request: &LibraryProduct<'_, CudaRuntime>) -> Option<Tensor> {
+        let product = request.product;
+        let (tokens, columns) = extents(request.x);
+        let shape = Shape {
+            tokens,
+            columns,
+            rows: product.weight.rows,
+            input: Type::new(request.x.dtype)?,
+            output: Type::new(request.dtype)?,
+            bias: product.bias.is_some(),
+            gelu: match product.activation {
+                Activation::None => false,
+                Activation::GeluTanh => true,
+                _ => return None,
+            },
+            accumulate: product.residual.is_some(),
+        };
+        let handle = self.handle;
+        let plan = self
+            .plans
+            .entry(shape)
+            .or_insert_with(|| Plan::new(handle, &shape))
+            .as_ref()?;
+        // A bias is read in the type of the result.
+        let bias = match (&product.bias, shape.output) {
+            (Some(bias), Type::Bf16) => Some(round(bias)),
+            (bias, _) => bias.clone(),
+        };
+        let out = match &product.residual {
+            Some(residual) if residual.can_mut() => residual.clone(),
+            _ => empty(request.x, tokens, shape.rows, request.dtype),
+        };
+        let (x, weight, target) = (address(request.x)?, address(&product.weight.values)?, address(&out)?);
+        let residual = match &product.residual {
+            Some(residual) => address(residual)?,
+            None => target,
+        };
+        let bias = match &bias {
+            Some(bias) => Some(address(bias)?),
+            None => None,
+        };
+        let workspace = self.workspace;
+        self.stream
+            .ordered(|stream| {
+                // SAFETY: the buffers have the extents of the plan, stay alive until the work is enqueued, and CubeCL reuses
+                // them only for work that comes after it.
+                unsafe {
+                    plan.enqueue(handle, [weight, x, residual, target], bias, workspace, stream)
+                        .map_err(|_| DriverError(CUresult::CUDA_ERROR_UNKNOWN))
+                }
+            })
+            .ok()?;
+        Some(out)
+    }
+}
+
+/// A tensor's address, once all work on it has been handed to the driver.
+fn address(tensor: &Tensor) -> Option<u64> {
+    Some(tensor.client.get_resource(tensor.handle.clone()).ok()?.resource().ptr)
+}
+
+impl Plan {
+    /// In the library's column-major view: `out [rows, tokens] = weight [columns, rows]ᵀ · x [columns, tokens]`.
+    fn new(handle: sys::cublasLtHandle_t, shape: &Shape) -> Option<Self> {
+        let Shape {
+            tokens, columns, rows, ..
+        } = *shape;
+        let layout = |kind: Type, height: usize, width: usize| {
+            lt::create_matrix_layout(kind.data(), height as u64, width as u64, height as i64).ok()
+        };
+        let mut plan = Self {
+            operation: operation(shape)?,
+            weight: layout(shape.input, columns, rows)?,
+            x: layout(shape.input, columns, tokens)?,
+            out: layout(shape.output, rows, tokens)?,
+            // SAFETY: plain old data, filled in below before it is used.
+            algorithm: unsafe { std::mem::zeroed() },
+            workspace: 0,
+            beta: if shape.accumulate { 1.0 } else { 0.0 },
+        };
+        let preference = lt::create_matmul_pref().ok()?;
+        // SAFETY: all descriptors were just made.
+        let found = unsafe {
+            lt::set_matmul_pref_attribute(
+                preference,
+                sys::cublasLtMatmulPreferenceAttributes_t::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
+                (&WORKSPACE as *const usize).cast(),
+                size_of::<usize>(),
+            )
+            .ok()?;
+            let found = lt::get_matmul_algo_heuristic(
+                handle,
+                plan.operation,
+                plan.weight,
+                plan.x,
+                plan.out,
+                plan.out,
+                preference,
+            );
+            let _ = lt::destroy_matmul_pref(preference);
+            found.ok()?
+        };
+        plan.algorithm = found.algo;
+        plan.workspace = found.workspaceSize;
+        Some(plan)
+    }
+
+    /// # Safety
+    /// The addresses (weight, x, residual, out) are of buffers with the plan's extents.
+    unsafe fn enqueue(
+        &self,
+        handle: sys::cublasLtHandle_t,
+        [weight, x, residual, out]: [u64; 4],
+        bias: Option<u64>,
+        workspace: u64,
+        stream: cudarc::driver::sys::CUstream,
+    ) -> Result<(), lt::CublasError> {
+        let alpha = 1.0_f32;
+        // SAFETY: as above; the bias pointer is read before the next product sets it.
+        unsafe {
+            if let Some(bias) = bias {
+                set(
+                    self.operation,
+                    sys::cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_BIAS_POINTER,
+                    &bias,
+                )?;
+            }
+            lt::matmul(
+                handle,
+                self.operation,
+                (&alpha as *const f32).cast(),
+                (&self.beta as *const f32).cast(),
+                weight as *const c_void,
+                self.weight,
+                x as *const c_void,
+                self.x,
+                residual as *const c_void,
+                self.out,
+                out as *mut c_void,
+                self.out,
+                &self.algorithm,
+                workspace as *mut c_void,
+                self.workspace,
+                stream.cast(),
+            )
+        }
+    }
+}
+
+/// The operation of a shape: the weight transposed, sums in f32, and what follows.
+fn operation(shape: &Shape) -> Option<sys::cublasLtMatmulDesc_t> {
+    use sys::cublasLtEpilogue_t::{
+        CUBLASLT_EPILOGUE_BIAS, CUBLASLT_EPILOGUE_DEFAULT, CUBLASLT_EPILOGUE_GELU, CUBLASLT_EPILOGUE_GELU_BIAS,
+    };
+    use sys::cublasLtMatmulDescAttributes_t::{
+        CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_MATMUL_DESC_TRANSA,
+    };
+    let operation = lt::create_matmul_desc(
+        sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
+        sys::cudaDataType_t::CUDA_R_32F,
+    )
+    .ok()?;
+    let epilogue = match (shape.bias, shape.gelu) {
+        (false, false) => CUBLASLT_EPILOGUE_DEFAULT,
+        (true, false) => CUBLASLT_EPILOGUE_BIAS,
+        (false, true) => CUBLASLT_EPILOGUE_GELU,
+        (true, true) => CUBLASLT_EPILOGUE_GELU_BIAS,
+    };
+    // SAFETY: the descriptor was just made; the attributes have their documented types.
+    unsafe {
+        set(operation, CUBLASLT_MATMUL_DESC_TRANSA, &CUBLAS_OP_T).ok()?;
+        set(operation, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue).ok()?;
+        if shape.bias {
+            set(operation, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &shape.output.data()).ok()?;
+        }
+    }
+    Some(operation)
+}
+
+/// # Safety
+/// The descriptor is alive and the value of the attribute's type.
+unsafe fn set<T>(
+    operation: sys::cublasLtMatmulDesc_t,
+    attribute: sys::cublasLtMatmulDescAttributes_t,
+    value: &T,
+) -> Result<(), lt::CublasError> {
+    // SAFETY: by the caller's promise.
+    unsafe { lt::set_matmul_desc_attribute(operation, attribute, (value as *const T).cast(), size_of::<T>()) }
+}

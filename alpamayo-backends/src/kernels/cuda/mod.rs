@@ -1,0 +1,4 @@
+//! What only CUDA has.
+
+pub(crate) mod cublaslt;
+mod stream;

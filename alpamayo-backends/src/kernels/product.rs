@@ -1,0 +1,132 @@
+//! What a product with a stored weight reads.
+
+use burn::tensor::DType;
+use burn_cubecl::tensor::CubeTensor;
+use burn_cubecl::{BoolElement, CubeBackend, CubeRuntime, FloatElement, IntElement};
+
+use super::tensors::{extents, float, int};
+use crate::layers::{Activation, Linear, Norm, Weight};
+
+/// How a weight's elements lie in 32-bit words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Element {
+    /// One f32.
+    F32,
+    /// Two f16.
+    F16,
+    /// Two bf16.
+    Bf16,
+}
+
+impl Element {
+    /// Elements per word.
+    pub fn per_word(self) -> usize {
+        match self {
+            Self::F32 => 1,
+            Self::F16 | Self::Bf16 => 2,
+        }
+    }
+}
+
+/// A weight `[rows, columns]` = `[out, in]` in device memory, rows one after another.
+#[derive(Clone)]
+pub struct StoredWeight<R: CubeRuntime> {
+    /// The buffer.
+    pub values: CubeTensor<R>,
+    /// The element format.
+    pub element: Element,
+    /// Output features.
+    pub rows: usize,
+    /// Input features.
+    pub columns: usize,
+}
+
+impl<R: CubeRuntime> StoredWeight<R> {
+    /// The weight's buffer, or `None` where the kernels can't read its layout: stored input first, or rows that don't end on a
+    /// word.
+    pub fn new<F: FloatElement, I: IntElement, BT: BoolElement>(
+        weight: &Weight<CubeBackend<R, F, I, BT>>,
+    ) -> Option<Self> {
+        let (rows, columns) = weight.shape();
+        let (values, element) = match weight {
+            Weight::Float(weight) if weight.transposed => return None,
+            Weight::Float(weight) => {
+                let values = float(weight.values.val());
+                let element = match values.dtype {
+                    DType::F32 => Element::F32,
+                    DType::F16 => Element::F16,
+                    DType::BF16 => Element::Bf16,
+                    _ => return None,
+                };
+                (values, element)
+            }
+            Weight::Bf16(weight) => (int(weight.words.val()), Element::Bf16),
+        };
+        columns.is_multiple_of(element.per_word()).then_some(Self {
+            values,
+            element,
+            rows,
+            columns,
+        })
+    }
+
+    /// Words per row.
+    pub fn words(&self) -> usize {
+        self.columns / self.element.per_word()
+    }
+}
+
+/// A product with a stored weight and what is fused around it:
+/// `residual + activation(norm(x) · weightᵀ + bias)`, or `silu(g) · u` of its halves where `gated`.
+#[derive(Clone)]
+pub struct Product<R: CubeRuntime> {
+    /// The weight.
+    pub weight: StoredWeight<R>,
+    /// RMSNorm in front: its weight and epsilon.
+    pub norm: Option<(CubeTensor<R>, f64)>,
+    /// `[out]`, f32.
+    pub bias: Option<CubeTensor<R>>,
+    /// After the bias.
+    pub activation: Activation,
+    /// `[tokens, out]`, f32.
+    pub residual: Option<CubeTensor<R>>,
+    /// Whether the weight's rows are a gate, then an up projection.
+    pub gated: bool,
+}
+
+impl<R: CubeRuntime> Product<R> {
+    /// The plain product of a linear layer.
+    pub fn new<F: FloatElement, I: IntElement, BT: BoolElement>(
+        linear: &Linear<CubeBackend<R, F, I, BT>>,
+        activation: Activation,
+    ) -> Option<Self> {
+        Some(Self {
+            weight: StoredWeight::new(&linear.weight)?,
+            norm: None,
+            bias: linear.bias.as_ref().map(|bias| float(bias.val())),
+            activation,
+            residual: None,
+            gated: false,
+        })
+    }
+
+    /// With an RMSNorm in front; other norms aren't fused.
+    pub fn with_norm<F: FloatElement, I: IntElement, BT: BoolElement>(
+        mut self,
+        norm: &Norm<CubeBackend<R, F, I, BT>>,
+    ) -> Option<Self> {
+        let Norm::Rms(norm) = norm else { return None };
+        self.norm = Some((float(norm.weight.val()), norm.epsilon));
+        Some(self)
+    }
+
+    /// Output features.
+    pub fn out_features(&self) -> usize {
+        self.weight.rows / if self.gated { 2 } else { 1 }
+    }
+
+    /// Whether `x` is a matrix of the weight's input features.
+    pub fn takes(&self, x: &CubeTensor<R>) -> bool {
+        extents(x).1 == self.weight.columns
+    }
+}

@@ -1,0 +1,95 @@
+//! From Burn's tensors to buffers and back.
+
+use burn::tensor::{DType, Int, Shape, Tensor, TensorPrimitive};
+use burn_cubecl::kernel::{cast, into_contiguous};
+use burn_cubecl::tensor::CubeTensor;
+use burn_cubecl::{BoolElement, CubeBackend, CubeRuntime, FloatElement, IntElement};
+use cubecl::prelude::*;
+
+/// The tensor of the runtime behind a float tensor, its rows one after another.
+pub fn float<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolElement, const D: usize>(
+    tensor: Tensor<CubeBackend<R, F, I, BT>, D>,
+) -> CubeTensor<R> {
+    into_contiguous(tensor.into_primitive().tensor())
+}
+
+/// The tensor of the runtime behind an integer tensor, its rows one after another.
+pub fn int<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolElement, const D: usize>(
+    tensor: Tensor<CubeBackend<R, F, I, BT>, D, Int>,
+) -> CubeTensor<R> {
+    into_contiguous(tensor.into_primitive())
+}
+
+/// A float tensor of Burn.
+pub fn tensor<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolElement, const D: usize>(
+    primitive: CubeTensor<R>,
+) -> Tensor<CubeBackend<R, F, I, BT>, D> {
+    Tensor::from_primitive(TensorPrimitive::Float(primitive))
+}
+
+/// A tensor in another element type, its rows one after another.
+pub fn convert<R: CubeRuntime>(tensor: CubeTensor<R>, dtype: DType) -> CubeTensor<R> {
+    if tensor.dtype == dtype {
+        return tensor;
+    }
+    into_contiguous(cast(tensor, dtype))
+}
+
+/// An uninitialised tensor `[rows, columns]`, rows one after another, beside another one.
+pub fn empty<R: CubeRuntime>(beside: &CubeTensor<R>, rows: usize, columns: usize, dtype: DType) -> CubeTensor<R> {
+    empty_on(&beside.client, &beside.device, rows, columns, dtype)
+}
+
+/// An uninitialised tensor `[rows, columns]`, rows one after another.
+pub fn empty_on<R: CubeRuntime>(
+    client: &ComputeClient<R>,
+    device: &R::Device,
+    rows: usize,
+    columns: usize,
+    dtype: DType,
+) -> CubeTensor<R> {
+    let handle = client.empty(rows * columns * dtype.size());
+    CubeTensor::new_contiguous(
+        client.clone(),
+        device.clone(),
+        Shape::new([rows, columns]),
+        handle,
+        dtype,
+    )
+}
+
+/// `(rows, columns)` of a matrix.
+pub fn extents<R: CubeRuntime>(tensor: &CubeTensor<R>) -> (usize, usize) {
+    let shape = tensor.meta.shape();
+    (shape[0], shape[1])
+}
+
+/// A contiguous tensor's buffer as an array of 32-bit scalars, in vectors of any width.
+pub fn array<R: CubeRuntime>(tensor: &CubeTensor<R>) -> ArrayArg<R> {
+    let scalars = tensor.meta.num_elements() * tensor.dtype.size() / 4;
+    // SAFETY: the tensor is contiguous, so that many scalars lie in its buffer.
+    unsafe { ArrayArg::from_raw_parts(tensor.handle.clone(), scalars) }
+}
+
+/// The widest vector of at most four elements that divides a row.
+pub fn vector(columns: usize) -> usize {
+    [4, 2]
+        .into_iter()
+        .find(|width| columns.is_multiple_of(*width))
+        .unwrap_or(1)
+}
+
+/// Enough cubes in as many dimensions as the device's limit asks for; kernels read their index from `CUBE_POS`.
+pub fn cubes(count: usize) -> CubeCount {
+    const LIMIT: usize = 65_535;
+    let rows = count.div_ceil(LIMIT).max(1);
+    CubeCount::Static(count.div_ceil(rows) as u32, rows as u32, 1)
+}
+
+/// Whether planes of exactly this many units can be counted on for sums.
+pub fn plane_size<R: CubeRuntime>(client: &ComputeClient<R>) -> Option<usize> {
+    let properties = client.properties();
+    let (low, high) = (properties.hardware.plane_size_min, properties.hardware.plane_size_max);
+    let sums = properties.features.plane.contains(cubecl::ir::features::Plane::Ops);
+    (sums && low == high && low >= 8).then_some(low as usize)
+}

@@ -1,0 +1,49 @@
+//! Checks and times the GPU kernels at the released model's shapes, variant by variant.
+//!
+//! ```text
+//! kernel_check <cuda|vulkan> [section …] [--tokens 1,6] [--variants 4,2,2,4;2,4,1,8] [--divide 1]
+//! ```
+//!
+//! Sections: `matvec` (cuts of the matrix-vector kernel; a variant is outputs, unroll, splits, groups), `fused` (what is fused
+//! around it), `library` (large products), `rows` (norms, gates, random weights). All of them without a name.
+//! `--divide 16` takes a sixteenth of every extent, for devices without memory or speed.
+
+mod fused;
+mod library;
+mod matvec;
+mod measure;
+mod rows;
+
+use alpamayo_backends::instances::KernelRuntime;
+use measure::Options;
+
+fn main() {
+    let mut arguments = std::env::args().skip(1);
+    let backend = arguments.next().unwrap_or_default();
+    let options = match Options::parse(arguments) {
+        Ok(options) => options,
+        Err(message) => return eprintln!("{message}"),
+    };
+    match backend.as_str() {
+        #[cfg(feature = "cuda")]
+        "cuda" => run::<cubecl::cuda::CudaRuntime>(&options),
+        #[cfg(feature = "wgpu")]
+        "vulkan" | "metal" | "wgpu" => run::<cubecl::wgpu::WgpuRuntime>(&options),
+        other => eprintln!("no backend {other:?} in this build: cuda, vulkan, metal or wgpu by feature"),
+    }
+}
+
+fn run<R: KernelRuntime>(options: &Options) {
+    let device = R::Device::default();
+    measure::header();
+    for (name, section) in [
+        ("matvec", matvec::run::<R> as fn(&R::Device, &Options)),
+        ("fused", fused::run::<R>),
+        ("library", library::run::<R>),
+        ("rows", rows::run::<R>),
+    ] {
+        if options.wants(name) {
+            section(&device, options);
+        }
+    }
+}
