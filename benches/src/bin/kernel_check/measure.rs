@@ -147,7 +147,7 @@ pub fn weight_row<R: KernelRuntime>(weight: &Weight<Cube<R>>, row: usize) -> Vec
     let Weight::Bf16(weight) = weight else {
         panic!("the weights are packed")
     };
-    let words = weight.words.val().slice([row..row + 1]).into_data();
+    let words = weight.words.val().narrow(0, row, 1).into_data();
     words
         .iter::<i32>()
         .flat_map(|word| [word as u16, (word >> 16) as u16])
