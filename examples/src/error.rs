@@ -34,6 +34,43 @@ pub enum Error {
     /// A picture's file name ends in something that is no known format.
     #[error("{}: a picture is written as .svg or .png; end the file's name in one of them", .0.display())]
     PictureFormat(PathBuf),
+
+    /// A file of results holds something that no run wrote.
+    #[error("{}, line {line}: {reason}", path.display())]
+    ResultLine {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
+
+    /// A file of results was written with other options than those given now.
+    #[error(
+        "{}, line {line} was written with other options ({differences}); give the same ones, or another file",
+        path.display()
+    )]
+    OtherOptions {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What differs: `samples: 6 there, 3 now`.
+        differences: String,
+    },
+
+    /// Another process writes to the same file of results.
+    #[error("{}: another run is writing to this file; wait for it, or give this one another file", .0.display())]
+    ResultsInUse(PathBuf),
+
+    /// Two items of a run have the same key, so that their results could not be told apart.
+    #[error("`{0}` is there twice; every item needs a key of its own")]
+    DuplicateKey(String),
+
+    /// Ctrl-C cannot be listened for.
+    #[error("cannot listen for Ctrl-C: {0}")]
+    Interrupt(#[from] ctrlc::Error),
 }
 
 impl Error {

@@ -1,4 +1,4 @@
-//! What the examples share: the drawing of figures, charts and pages.
+//! What the examples share: long runs over many clips, and the drawing of figures, charts and pages.
 #![deny(missing_docs)]
 
 pub mod chart;
@@ -7,6 +7,7 @@ pub mod error;
 pub mod figure;
 pub mod parity;
 pub mod report;
+pub mod run;
 pub mod scene;
 
 pub use error::{Error, Result};

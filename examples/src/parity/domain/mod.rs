@@ -100,7 +100,7 @@ impl Domain<'_> {
     }
 }
 
-fn row<'a>(values: &'a [f32], index: usize, size: usize) -> &'a [f32] {
+fn row(values: &[f32], index: usize, size: usize) -> &[f32] {
     &values[index * size..(index + 1) * size]
 }
 
