@@ -8,6 +8,7 @@ use alpamayo_core::{Clip, Trajectory, extract_reasoning};
 use super::build::Alpamayo;
 use super::generate::Generation;
 use super::guard::guard;
+use super::inputs::Inputs;
 use super::options::DriveOptions;
 use super::plan::{Plan, Timings};
 use crate::error::{Error, Result};
@@ -42,10 +43,30 @@ impl<B: ModelBackend> Alpamayo<B> {
         options: &DriveOptions,
         observer: &mut dyn Observer<B>,
     ) -> Result<Vec<Plan>> {
+        let started = Instant::now();
+        let inputs = self.preprocess(clips, &options.prompt)?;
+        let preprocess = started.elapsed();
+        let mut plans = self.drive_inputs(&inputs, clips, options, observer)?;
+        for plan in &mut plans {
+            plan.timings.preprocess = preprocess;
+        }
+        Ok(plans)
+    }
+
+    /// As [`drive_observed`](Self::drive_observed), from inputs that [`preprocess`](Self::preprocess) made of the clips before, on
+    /// another thread for instance; their time is not in the plan's timings.
+    ///
+    /// # Errors
+    /// As the stages'.
+    pub fn drive_inputs(
+        &self,
+        inputs: &Inputs,
+        clips: &[Clip],
+        options: &DriveOptions,
+        observer: &mut dyn Observer<B>,
+    ) -> Result<Vec<Plan>> {
         let mut clock = Clock(Instant::now());
         let mut timings = Timings::default();
-        let inputs = self.preprocess(clips, &options.prompt)?;
-        timings.preprocess = clock.lap();
         let features = self.encode(&inputs.patches, observer)?;
         self.finish("encode")?;
         timings.encode = clock.lap();

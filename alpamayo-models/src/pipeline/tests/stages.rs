@@ -189,3 +189,17 @@ fn a_random_model_of_any_size_runs_without_a_tokenizer() {
     let actions = model.flow(&generation, &options, &mut ()).unwrap();
     assert!(flat(&actions).iter().all(|value| value.is_finite()));
 }
+
+#[test]
+fn inputs_prepared_on_another_thread_lead_to_the_same_plan() {
+    let golden = Golden::read("base");
+    let (model, options, clips) = (golden.model(), greedy(&golden), golden.clips());
+    let inputs = std::thread::scope(|scope| {
+        let preprocess = scope.spawn(|| model.preprocess(&clips, &options.prompt).unwrap());
+        preprocess.join().unwrap()
+    });
+    let apart = &model.drive_inputs(&inputs, &clips, &options, &mut ()).unwrap()[0];
+    let together = &model.drive_batch(&clips, &options).unwrap()[0];
+    assert_eq!((&apart.tokens, &apart.actions), (&together.tokens, &together.actions));
+    assert!(apart.timings.preprocess.is_zero() && !together.timings.preprocess.is_zero());
+}
