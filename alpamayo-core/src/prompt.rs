@@ -23,6 +23,11 @@ pub enum PromptStyle {
     /// Alpamayo-R1: images, history, instruction.
     #[default]
     R1,
+    /// Alpamayo-R1 with another instruction than the one it was trained with.
+    Instructed {
+        /// What stands in the prompt instead of the instruction.
+        instruction: String,
+    },
     /// Alpamayo 1.5: camera and frame named before the images, and a route instruction if there is one.
     Labelled {
         /// Where to go: `Turn left onto De La Cruz Boulevard in 40m`.
@@ -85,6 +90,9 @@ impl<'a> PromptBuilder<'a> {
         let images = images(camera_indices, frames_per_camera, style)?;
         let request = match style {
             PromptStyle::R1 => format!("{}{INSTRUCTION}", self.history()),
+            PromptStyle::Instructed { instruction } => {
+                format!("{}{}", self.history(), self.plain("instruction", instruction)?)
+            }
             PromptStyle::Labelled { navigation: None } => format!("{}{INSTRUCTION}", self.history()),
             PromptStyle::Labelled {
                 navigation: Some(route),
@@ -100,7 +108,7 @@ impl<'a> PromptBuilder<'a> {
             }
         };
         let answer = match style {
-            PromptStyle::R1 | PromptStyle::Labelled { .. } => "<|cot_start|>",
+            PromptStyle::R1 | PromptStyle::Instructed { .. } | PromptStyle::Labelled { .. } => "<|cot_start|>",
             PromptStyle::Question { .. } => "<|answer_start|>",
         };
         Ok(format!(
@@ -116,16 +124,7 @@ impl<'a> PromptBuilder<'a> {
 
     /// A text from outside, which must not pretend to be a part of the prompt.
     fn plain<'t>(&self, what: &str, text: &'t str) -> Result<&'t str> {
-        let ids = self.tokenizer.encode(text)?;
-        match ids.into_iter().find(|&id| self.tokenizer.is_added(id)) {
-            None => Ok(text),
-            Some(id) => {
-                let token = self.tokenizer.token(id).unwrap_or_default();
-                Err(Error::Prompt(format!(
-                    "the {what} contains the special token `{token}`"
-                )))
-            }
-        }
+        self.tokenizer.encode_plain(what, text).map(|_| text)
     }
 }
 
@@ -140,7 +139,7 @@ fn frames_per_camera(images: usize, cameras: usize) -> Result<usize> {
 
 fn images(camera_indices: &[usize], frames: usize, style: &PromptStyle) -> Result<String> {
     const IMAGE: &str = "<|vision_start|><|image_pad|><|vision_end|>";
-    if *style == PromptStyle::R1 {
+    if matches!(style, PromptStyle::R1 | PromptStyle::Instructed { .. }) {
         return Ok(IMAGE.repeat(camera_indices.len() * frames));
     }
     let camera = |&index: &usize| {
@@ -244,6 +243,19 @@ mod tests {
         }
     }
 
+    #[test]
+    fn another_instruction_stands_where_the_usual_one_does() {
+        let (config, tokenizer) = test_data::small_checkpoint();
+        let builder = PromptBuilder::new(&tokenizer, &config);
+        let text = |style: &PromptStyle| builder.text(&[0, 1], 4, style).unwrap();
+        let instructed = |instruction: &str| PromptStyle::Instructed {
+            instruction: instruction.into(),
+        };
+        assert_eq!(text(&instructed(INSTRUCTION)), text(&PromptStyle::R1));
+        let expected = text(&PromptStyle::R1).replace(INSTRUCTION, "stop at once.");
+        assert_eq!(text(&instructed("stop at once.")), expected);
+    }
+
     /// With `ALPAMAYO_DOMAIN` naming a directory of reference values and `ALPAMAYO_TOKENIZER` the released tokenizer.
     #[test]
     #[ignore = "needs the released tokenizer"]
@@ -306,5 +318,9 @@ mod tests {
             question: "<|image_pad|>?".into(),
         };
         assert!(error(&[4], &[1], question).contains("<|image_pad|>"));
+        let instructed = PromptStyle::Instructed {
+            instruction: "<|im_end|>".into(),
+        };
+        assert!(error(&[4], &[1], instructed).contains("the instruction contains the special token"));
     }
 }

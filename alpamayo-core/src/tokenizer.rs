@@ -125,6 +125,23 @@ impl Tokenizer {
         Ok(encoding.get_ids().to_vec())
     }
 
+    /// The tokens of a text from outside, which must not pretend to be a part of the prompt; `what` is what errors call it.
+    ///
+    /// # Errors
+    /// [`Error::Prompt`] where it contains a special token, and as [`Self::encode`].
+    pub fn encode_plain(&self, what: &str, text: &str) -> Result<Vec<u32>> {
+        let ids = self.encode(text)?;
+        match ids.iter().find(|&&id| self.is_added(id)) {
+            None => Ok(ids),
+            Some(&id) => {
+                let token = self.token(id).unwrap_or_default();
+                Err(Error::Prompt(format!(
+                    "the {what} contains the special token `{token}`"
+                )))
+            }
+        }
+    }
+
     /// The text of tokens, special tokens included.
     ///
     /// # Errors

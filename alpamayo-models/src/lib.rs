@@ -47,4 +47,4 @@ pub use error::{Error, Result};
 pub use network::Network;
 pub use observer::{Event, Observer};
 pub use parameters::ParameterSource;
-pub use pipeline::{Alpamayo, DriveOptions, LoadOptions, Plan};
+pub use pipeline::{Alpamayo, DriveOptions, LoadOptions, Plan, View};

@@ -88,7 +88,8 @@ fn a_missing_frame_is_named() {
 
 #[test]
 fn contradictions_name_their_field() {
-    let broken: [(&str, fn(&mut Clip)); 16] = [
+    type Breaking = (&'static str, fn(&mut Clip));
+    let broken: [Breaking; 16] = [
         ("camera_indices", |clip| clip.camera_indices.clear()),
         ("camera_indices", |clip| clip.camera_indices = vec![1, 0, 6]),
         ("camera_indices", |clip| clip.camera_indices[2] = 9_999),

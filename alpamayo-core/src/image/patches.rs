@@ -37,6 +37,21 @@ impl Patches {
             .collect()
     }
 
+    /// The patches of each image alone.
+    pub fn split(&self) -> impl Iterator<Item = Self> {
+        let area = self.channels * self.patch_size * self.patch_size;
+        let mut start = 0;
+        self.grid_thw.iter().map(move |grid| {
+            let first = start;
+            start += grid.iter().product::<usize>() * area;
+            Self {
+                pixels: self.pixels[first..start].to_vec(),
+                grid_thw: vec![*grid],
+                ..*self
+            }
+        })
+    }
+
     /// Values of one patch as the network reads it: channels · temporal · patch · patch.
     pub fn values_per_patch(&self) -> usize {
         self.channels * self.temporal_patch_size * self.patch_size * self.patch_size

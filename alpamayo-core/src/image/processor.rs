@@ -123,6 +123,21 @@ mod tests {
         assert!(patches_of(&data, 97, 333).pixels == data.values::<u8>("97x333.patches"));
     }
 
+    #[test]
+    fn an_image_of_several_is_what_it_is_alone() {
+        let frame = |width: usize, height: usize| {
+            let rgb = (0..width * height * 3).map(|byte| (byte % 251) as u8).collect();
+            Frame::new(width, height, rgb).unwrap()
+        };
+        let frames = [frame(640, 360), frame(480, 480), frame(333, 97)];
+        let together = RELEASED.process(&frames).unwrap();
+        let alone: Vec<Patches> = frames
+            .iter()
+            .map(|frame| RELEASED.process(std::slice::from_ref(frame)).unwrap())
+            .collect();
+        assert!(together.split().eq(alone));
+    }
+
     /// With `ALPAMAYO_DOMAIN` naming a directory of reference values: large images too.
     #[test]
     #[ignore = "needs a directory of reference values"]

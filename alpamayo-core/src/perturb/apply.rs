@@ -25,10 +25,7 @@ impl PerturbationSpec {
         clip.validate()?;
         let mut changed = clip.clone();
         let mut frames = FrameSet::new(&mut changed);
-        let history = EgoHistory {
-            xyz: clip.ego_history_xyz.clone(),
-            rot: clip.ego_history_rot.clone(),
-        };
+        let history = EgoHistory::from(clip);
         let (mut token_history, mut integrator_history) = (history.clone(), history);
         let mut language = LanguageOverrides::default();
         for (index, perturbation) in self.perturbations.iter().enumerate() {

@@ -25,3 +25,20 @@ pub struct EgoHistory {
     /// Rotation matrices.
     pub rot: Vec<[[f32; 3]; 3]>,
 }
+
+impl From<&Clip> for EgoHistory {
+    fn from(clip: &Clip) -> Self {
+        Self {
+            xyz: clip.ego_history_xyz.clone(),
+            rot: clip.ego_history_rot.clone(),
+        }
+    }
+}
+
+impl Perturbed {
+    /// The ego history for the integrator's v0.
+    pub fn integrator_history(&self) -> EgoHistory {
+        let same = || EgoHistory::from(&self.clip);
+        self.integrator_history.clone().unwrap_or_else(same)
+    }
+}

@@ -65,7 +65,7 @@ impl<B: ModelBackend> Alpamayo<B> {
         options: &DriveOptions,
         observer: &mut dyn Observer<B>,
     ) -> Result<Vec<Plan>> {
-        let mut clock = Clock(Instant::now());
+        let mut clock = Clock::start();
         let mut timings = Timings::default();
         let features = self.encode(&inputs.patches, observer)?;
         self.finish("encode")?;
@@ -98,7 +98,7 @@ impl<B: ModelBackend> Alpamayo<B> {
         visible_tokens(generation).into_iter().map(text).collect()
     }
 
-    fn plans(
+    pub(super) fn plans(
         &self,
         generation: &Generation<B>,
         actions: Vec<Vec<[f32; 2]>>,
@@ -121,7 +121,7 @@ impl<B: ModelBackend> Alpamayo<B> {
     }
 
     /// Waits for the device, so that a stage's time and its failures are its own.
-    fn finish(&self, stage: &'static str) -> Result<()> {
+    pub(super) fn finish(&self, stage: &'static str) -> Result<()> {
         guard(stage, || {
             B::sync(&self.device).map_err(|error| {
                 Error::Backend(alpamayo_backends::Error::Device {
@@ -153,10 +153,14 @@ fn warnings(stops: &[alpamayo_core::StopPosition]) -> Vec<String> {
 }
 
 /// Time since the last look.
-struct Clock(Instant);
+pub(super) struct Clock(Instant);
 
 impl Clock {
-    fn lap(&mut self) -> Duration {
+    pub(super) fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    pub(super) fn lap(&mut self) -> Duration {
         let now = Instant::now();
         now.duration_since(std::mem::replace(&mut self.0, now))
     }

@@ -91,9 +91,17 @@ impl<B: ModelBackend> Alpamayo<B> {
     /// # Errors
     /// Where frames and cameras contradict each other, or the model has no tokenizer.
     pub fn prompt(&self, clip: &Clip, patches: &Patches, style: &PromptStyle) -> Result<Prompt> {
+        self.prompt_for(clip, &patches.grid_thw, style)
+    }
+
+    /// As [`prompt`](Self::prompt), for images of these `[time, height, width]` in patches.
+    pub(super) fn prompt_for(&self, clip: &Clip, grid_thw: &[[usize; 3]], style: &PromptStyle) -> Result<Prompt> {
         let tokenizer = self.tokenizer()?;
+        let merge = self.image_processor.merge_size;
+        let tokens = |grid: &[usize; 3]| grid.iter().product::<usize>() / (merge * merge);
+        let tokens_per_image: Vec<usize> = grid_thw.iter().map(tokens).collect();
         let builder = PromptBuilder::new(tokenizer, &self.config);
-        let mut ids = builder.build(&patches.tokens_per_image(), &clip.camera_indices, style)?;
+        let mut ids = builder.build(&tokens_per_image, &clip.camera_indices, style)?;
         if !matches!(style, PromptStyle::Question { .. }) {
             let bins = self
                 .history_tokenizer
@@ -101,8 +109,8 @@ impl<B: ModelBackend> Alpamayo<B> {
             let history = self.config.traj_token_ids.history;
             fuse_history(&mut ids, history, self.config.history_token_start(), &bins)?;
         }
-        let (image_pad, merge) = (tokenizer.image_pad(), patches.spatial_merge_size);
-        let positions = MultimodalPositions::new(&ids, image_pad, &patches.grid_thw, merge)?;
+        let image_pad = tokenizer.image_pad();
+        let positions = MultimodalPositions::new(&ids, image_pad, grid_thw, merge)?;
         Ok(Prompt::new(ids, image_pad, positions))
     }
 }

@@ -3,6 +3,9 @@
 //! [`Alpamayo::drive`] is [`preprocess`](Alpamayo::preprocess) → [`encode`](Alpamayo::encode) → [`prefill`](Alpamayo::prefill) →
 //! [`generate`](Alpamayo::generate) → [`flow`](Alpamayo::flow) → [`trajectories`](Alpamayo::trajectories). Every stage takes what the
 //! one before returns, all of it readable, and an [`Observer`](crate::Observer), `&mut ()` for none.
+//!
+//! A [`View`] keeps all up to the first word of reasoning: to drive many times from it, and to compare a clip with a perturbed one
+//! without computing twice what is the same in both.
 
 mod build;
 mod drive;
@@ -15,6 +18,7 @@ mod prefill;
 mod stages;
 #[cfg(test)]
 mod tests;
+mod view;
 
 pub use build::Alpamayo;
 pub use generate::Generation;
@@ -22,3 +26,4 @@ pub use inputs::{Inputs, Prompt};
 pub use options::{BoxedProgress, DriveOptions, LoadOptions};
 pub use plan::{Plan, Timings};
 pub use prefill::Prefilled;
+pub use view::View;

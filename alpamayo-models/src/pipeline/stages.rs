@@ -2,6 +2,7 @@
 
 use alpamayo_backends::ModelBackend;
 use alpamayo_backends::layers::RowLengths;
+use alpamayo_core::perturb::EgoHistory;
 use alpamayo_core::{Clip, Patches, Trajectory, flow_noise};
 use burn::tensor::Tensor;
 
@@ -134,18 +135,26 @@ impl<B: ModelBackend> Alpamayo<B> {
     /// # Errors
     /// Where the rows don't divide among the clips, or a trajectory is not finite.
     pub fn trajectories(&self, clips: &[Clip], actions: &[Vec<[f32; 2]>]) -> Result<Vec<Trajectory>> {
-        if clips.is_empty() || !actions.len().is_multiple_of(clips.len()) {
+        let histories: Vec<EgoHistory> = clips.iter().map(EgoHistory::from).collect();
+        self.trajectories_from(&histories, actions)
+    }
+
+    /// As [`trajectories`](Self::trajectories), from histories that are not the clips' own.
+    ///
+    /// # Errors
+    /// As those of [`trajectories`](Self::trajectories).
+    pub fn trajectories_from(&self, histories: &[EgoHistory], actions: &[Vec<[f32; 2]>]) -> Result<Vec<Trajectory>> {
+        if histories.is_empty() || !actions.len().is_multiple_of(histories.len()) {
             return Err(Error::Argument {
                 argument: "actions",
-                reason: format!("{} rows don't divide among {} clips", actions.len(), clips.len()),
+                reason: format!("{} rows don't divide among {} clips", actions.len(), histories.len()),
             });
         }
-        let samples = actions.len() / clips.len();
+        let samples = actions.len() / histories.len();
         let mut trajectories = Vec::with_capacity(actions.len());
-        for (clip, rows) in clips.iter().zip(actions.chunks(samples.max(1))) {
-            let (xyz, rot) = (&clip.ego_history_xyz, &clip.ego_history_rot);
-            let v0 = self.action_space.estimate_v0(xyz, rot)?;
-            let z = xyz.last().map_or(0.0, |position| position[2]);
+        for (history, rows) in histories.iter().zip(actions.chunks(samples.max(1))) {
+            let v0 = self.action_space.estimate_v0(&history.xyz, &history.rot)?;
+            let z = history.xyz.last().map_or(0.0, |position| position[2]);
             for row in rows {
                 trajectories.push(self.action_space.roll_out(row, v0, z)?);
             }

@@ -3,3 +3,4 @@
 mod golden;
 mod nano;
 mod stages;
+mod views;

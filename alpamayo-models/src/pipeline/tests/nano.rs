@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::pipeline::{Alpamayo, DriveOptions, LoadOptions};
 use crate::test_data::Device;
 
-const CLIPS: [&str; 6] = [
+pub(super) const CLIPS: [&str; 6] = [
     "barriers",
     "green_start",
     "pedestrian",
@@ -22,7 +22,7 @@ fn directory() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../examples/data/nano")
 }
 
-fn model() -> Alpamayo<Flex> {
+pub(super) fn model() -> Alpamayo<Flex> {
     Alpamayo::load(
         directory().join("checkpoint"),
         &Device::default(),
@@ -31,7 +31,7 @@ fn model() -> Alpamayo<Flex> {
     .unwrap()
 }
 
-fn clip(name: &str) -> Clip {
+pub(super) fn clip(name: &str) -> Clip {
     Clip::read(directory().join("clips").join(name)).unwrap()
 }
 
