@@ -10,9 +10,9 @@ use std::time::Instant;
 use alpamayo_backends::{DeviceVisitor, ModelBackend};
 use alpamayo_core::Clip;
 use alpamayo_core::metrics::min_ade;
-use alpamayo_examples::cli::{ModelArguments, bundled};
+use alpamayo_examples::cli::{ModelArguments, SamplingArguments, bundled};
 use alpamayo_examples::figure::{self, FigureInput};
-use alpamayo_models::{Alpamayo, DriveOptions, Plan};
+use alpamayo_models::{Alpamayo, Plan};
 use clap::Parser;
 
 /// Drive one clip with Alpamayo-R1.
@@ -23,27 +23,8 @@ struct Arguments {
     /// Clip folder: clip.json and cam{index}_f{k}.png [default: a bundled one]
     #[arg(long)]
     clip: Option<PathBuf>,
-    /// Rows, each with its own reasoning and trajectory
-    #[arg(long, default_value_t = 6)]
-    samples: usize,
-    /// Seed of every random draw
-    #[arg(long, default_value_t = 42)]
-    seed: u64,
-    /// Sampling temperature
-    #[arg(long, default_value_t = 0.6)]
-    temperature: f64,
-    /// Nucleus sampling's probability
-    #[arg(long, default_value_t = 0.98)]
-    top_p: f64,
-    /// Sample from the k most likely tokens only; 1 is greedy
-    #[arg(long)]
-    top_k: Option<usize>,
-    /// Most tokens of reasoning
-    #[arg(long, default_value_t = 256)]
-    max_generation_length: usize,
-    /// Flow steps [default: the checkpoint's]
-    #[arg(long)]
-    flow_steps: Option<usize>,
+    #[command(flatten)]
+    sampling: SamplingArguments,
     /// The picture, .png or .svg
     #[arg(long, default_value = "drive.png")]
     output: PathBuf,
@@ -61,17 +42,7 @@ impl DeviceVisitor for &Arguments {
             self.model.backend.backend,
             started.elapsed().as_secs_f64()
         );
-        let options = DriveOptions {
-            samples: self.samples,
-            seed: self.seed,
-            temperature: self.temperature,
-            top_k: self.top_k,
-            top_p: self.top_p,
-            max_generation_length: Some(self.max_generation_length),
-            flow_steps: self.flow_steps,
-            ..DriveOptions::default()
-        };
-        let plan = model.drive(&clip, &options)?;
+        let plan = model.drive(&clip, &self.sampling.drive_options())?;
         let mut figure = FigureInput::from_clip(&clip);
         report(&clip, &plan, &mut figure)?;
         for (trajectory, reasoning) in plan.trajectories.iter().zip(&plan.reasoning) {

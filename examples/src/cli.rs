@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use alpamayo_backends::Device;
 use alpamayo_backends::layers::{CacheFormat, WeightFormat};
-use alpamayo_models::LoadOptions;
+use alpamayo_models::{DriveOptions, LoadOptions};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -104,6 +104,48 @@ impl ModelArguments {
                     bar.finish_and_clear();
                 }
             })),
+        }
+    }
+}
+
+/// How the model is asked.
+#[derive(Debug, Clone, Args)]
+pub struct SamplingArguments {
+    /// Rows, each with its own reasoning and trajectory
+    #[arg(long, default_value_t = 6)]
+    pub samples: usize,
+    /// Seed of every random draw
+    #[arg(long, default_value_t = 42)]
+    pub seed: u64,
+    /// Sampling temperature
+    #[arg(long, default_value_t = 0.6)]
+    pub temperature: f64,
+    /// Nucleus sampling's probability
+    #[arg(long, default_value_t = 0.98)]
+    pub top_p: f64,
+    /// Sample from the k most likely tokens only; 1 is greedy
+    #[arg(long)]
+    pub top_k: Option<usize>,
+    /// Most tokens of reasoning
+    #[arg(long, default_value_t = 256)]
+    pub max_generation_length: usize,
+    /// Flow steps [default: the checkpoint's]
+    #[arg(long)]
+    pub flow_steps: Option<usize>,
+}
+
+impl SamplingArguments {
+    /// As the model takes them.
+    pub fn drive_options(&self) -> DriveOptions {
+        DriveOptions {
+            samples: self.samples,
+            seed: self.seed,
+            temperature: self.temperature,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            max_generation_length: Some(self.max_generation_length),
+            flow_steps: self.flow_steps,
+            ..DriveOptions::default()
         }
     }
 }

@@ -68,6 +68,30 @@ pub enum Error {
     #[error("`{0}` is there twice; every item needs a key of its own")]
     DuplicateKey(String),
 
+    /// There is nothing to be evaluated.
+    #[error("no clips in `{pattern}`: {reason}")]
+    NoClips {
+        /// What was given: a folder, a glob, a dataset.
+        pattern: String,
+        /// Why there are none.
+        reason: String,
+    },
+
+    /// An array could not be written.
+    #[error("cannot write array `{array}` into {}: {source}", path.display())]
+    Array {
+        /// The array's name.
+        array: String,
+        /// The file.
+        path: PathBuf,
+        /// What went wrong.
+        source: std::io::Error,
+    },
+
+    /// Something of the core's that failed.
+    #[error(transparent)]
+    Core(#[from] alpamayo_core::Error),
+
     /// Ctrl-C cannot be listened for.
     #[error("cannot listen for Ctrl-C: {0}")]
     Interrupt(#[from] ctrlc::Error),

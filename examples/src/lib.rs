@@ -4,6 +4,7 @@
 pub mod chart;
 pub mod cli;
 pub mod error;
+pub mod evaluate;
 pub mod figure;
 pub mod parity;
 pub mod report;

@@ -1,11 +1,13 @@
 //! Confidence intervals by resampling.
 
+use serde::{Deserialize, Serialize};
+
 use super::{check_not_empty, mean};
 use crate::random::{Purpose, RandomStream};
 use crate::{Error, Result};
 
 /// An estimate and the interval it lies in with the given confidence.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ConfidenceInterval {
     /// The statistic of all values.
     pub estimate: f64,

@@ -1,5 +1,7 @@
 //! Whether a passenger would be comfortable.
 
+use serde::{Deserialize, Serialize};
+
 use super::check_not_empty;
 use crate::error::check_length;
 use crate::local_fit::LocalFit;
@@ -38,7 +40,7 @@ impl Default for ComfortLimits {
 }
 
 /// The extremes along a trajectory.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Comfort {
     /// Least longitudinal acceleration (strongest braking), m/s².
     pub min_longitudinal_accel: f64,

@@ -1,10 +1,12 @@
 //! How much a clip's samples differ from each other.
 
+use serde::{Deserialize, Serialize};
+
 use super::{ade, check_not_empty, check_pair, distance, mean};
 use crate::Result;
 
 /// Differences among samples, metres; zero for a single one.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Spread {
     /// Mean over all pairs of samples of the average distance between them.
     pub mean_pairwise_ade: f64,

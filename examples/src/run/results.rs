@@ -83,6 +83,11 @@ impl<R: Serialize + DeserializeOwned> ResultFile<R> {
         &self.path
     }
 
+    /// The options that every line holds.
+    pub fn options(&self) -> &Value {
+        &self.options
+    }
+
     /// What became of an item; `None` where it is still to be done.
     pub fn state(&self, key: &str) -> Option<State> {
         self.places.get(key).map(|place| place.state)
