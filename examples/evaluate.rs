@@ -6,16 +6,12 @@
 use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
 
 use alpamayo_backends::{DeviceVisitor, ModelBackend};
-use alpamayo_core::Clip;
 use alpamayo_examples::cli::{ModelArguments, SamplingArguments, bundled};
-use alpamayo_examples::evaluate::record::Driven;
-use alpamayo_examples::evaluate::{ClipItem, ClipRecord, Options, Summary, clips, export, page};
-use alpamayo_examples::run::{self, Interrupt, Item, Outcome, ResultFile, RunArguments};
-use alpamayo_models::pipeline::Inputs;
-use alpamayo_models::{Alpamayo, DriveOptions};
+use alpamayo_examples::evaluate::{ClipItem, ClipRecord, Options, Summary, clips, drive, export, page};
+use alpamayo_examples::run::{self, Interrupt, Outcome, ResultFile, RunArguments};
+use alpamayo_models::Alpamayo;
 use clap::Parser;
 
 /// Drive many clips with Alpamayo-R1 and measure the plans.
@@ -43,14 +39,6 @@ struct Arguments {
     cases: usize,
 }
 
-/// A clip that is ready to be driven.
-struct Prepared {
-    clip: Clip,
-    inputs: Inputs,
-    /// How long reading and preprocessing took.
-    before: [Duration; 2],
-}
-
 /// The clips that are still to be driven, on whichever backend.
 struct Evaluation<'a> {
     arguments: &'a Arguments,
@@ -64,33 +52,8 @@ impl DeviceVisitor for Evaluation<'_> {
     fn visit<B: ModelBackend>(self, device: B::Device) -> Self::Output {
         let model = &self.arguments.model;
         let model = Alpamayo::<B>::load(model.checkpoint(), &device, model.load_options())?;
-        let interrupt = Interrupt::on_ctrl_c()?;
-        let options = self.arguments.sampling.drive_options();
-        let prepare = |item: &ClipItem| {
-            let started = Instant::now();
-            let clip = item.read()?;
-            let read = started.elapsed();
-            let inputs = model.preprocess(std::slice::from_ref(&clip), &options.prompt)?;
-            let before = [read, started.elapsed() - read];
-            Ok(Prepared { clip, inputs, before })
-        };
-        let drive = |item: &ClipItem, prepared: Prepared| {
-            let Prepared { clip, inputs, before } = prepared;
-            let options = DriveOptions {
-                seed: clips::clip_seed(options.seed, &item.key()),
-                ..options.clone()
-            };
-            let plan = &model.drive_inputs(&inputs, std::slice::from_ref(&clip), &options, &mut ())?[0];
-            let driven = Driven {
-                clip: &clip,
-                source: item.source(),
-                options: &options,
-                plan,
-                before,
-            };
-            ClipRecord::new(&driven, model.action_space())
-        };
-        Ok(run::run(self.results, self.pending, &interrupt, prepare, drive)?)
+        let (options, interrupt) = (self.arguments.sampling.drive_options(), Interrupt::on_ctrl_c()?);
+        Ok(drive(&model, &options, self.results, self.pending, &interrupt)?)
     }
 }
 

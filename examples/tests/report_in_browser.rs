@@ -6,9 +6,14 @@
 use std::path::Path;
 use std::process::Command;
 
+use alpamayo_backends::instances::Flex;
+use alpamayo_examples::cli::bundled;
+use alpamayo_examples::evaluate::{Summary, clips, drive, page};
 use alpamayo_examples::report::{Cell, Comparison, Page, Picture, Row, Table};
+use alpamayo_examples::run::{Interrupt, ResultFile};
 use alpamayo_examples::scene::color::INK;
 use alpamayo_examples::scene::{Node, Paint, Rect, Scene};
+use alpamayo_models::{Alpamayo, DriveOptions, LoadOptions};
 
 /// What the test does on the page; its findings are left in an element of their own.
 const PROBE: &str = r#"
@@ -114,24 +119,26 @@ fn dump(page: &Path) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// What the script finds on the page, written into `folder`.
+fn probe(page: &Page, script: &str, folder: &Path) -> String {
+    let script = format!("<script>{script}</script></body>");
+    let path = folder.join("page.html");
+    std::fs::write(&path, page.to_html().replace("</body>", &script)).unwrap();
+    let document = dump(&path);
+    let found = document.split("<pre id=\"found\">").nth(1);
+    let found = found.and_then(|rest| rest.split("</pre>").next());
+    found
+        .unwrap_or_else(|| panic!("the page's script did not run:\n{document}"))
+        .to_owned()
+}
+
 #[test]
 #[ignore = "needs Chromium"]
 fn a_page_works_from_disk() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("figures")).unwrap();
     square().write(&folder.path().join("figures/perturbed #1.svg")).unwrap();
-    let html = page()
-        .to_html()
-        .replace("</body>", &format!("<script>{PROBE}</script></body>"));
-    let path = folder.path().join("page.html");
-    std::fs::write(&path, html).unwrap();
-
-    let document = dump(&path);
-    let found = document
-        .split("<pre id=\"found\">")
-        .nth(1)
-        .and_then(|rest| rest.split("</pre>").next());
-    let found = found.unwrap_or_else(|| panic!("the page's script did not run:\n{document}"));
+    let found = probe(&page(), PROBE, folder.path());
     let expected = "ascending=curve,red_light,barriers,unknown\n\
         descending=barriers,red_light,curve,unknown\n\
         alphabet=barriers,curve,red_light,unknown\n\
@@ -149,4 +156,83 @@ fn a_page_works_from_disk() {
         font=1\n\
         image=40";
     assert_eq!(found, expected);
+}
+
+/// Sorts by a clip's name and by its minADE, goes from the worst row to its figure, and looks at what is drawn.
+const PROBE_EVALUATION: &str = r#"
+const found = {};
+const press = (name) => [...document.querySelectorAll("th button")].find((button) => button.textContent === name).click();
+const column = (index) => [...document.querySelectorAll("tbody tr")].map((row) => row.cells[index].textContent);
+found.clips = column(0).length;
+const isDescending = () => {
+  const values = [...document.querySelectorAll("tbody tr")].map((row) => Number(row.cells[1].dataset.value));
+  return values.every((value, i) => i === 0 || values[i - 1] >= value);
+};
+found.given = isDescending();
+press("clip"); found.alphabet = column(0).join();
+press("minADE (m)"); press("minADE (m)"); found.sorted = isDescending();
+found.sections = [...document.querySelectorAll("h2")].map((head) => head.textContent).join();
+found.cases = document.querySelectorAll(".case").length;
+found.charts = document.querySelectorAll(".charts figure").length;
+const wide = [...document.querySelectorAll(".charts figure > svg, .picture > svg")].map((svg) => svg.getBoundingClientRect());
+found.drawn = wide.every((box) => box.width > 300 && box.height > 100);
+found.fits = document.documentElement.scrollWidth <= innerWidth;
+addEventListener("load", async () => {
+  const link = document.querySelector("tbody a");
+  link.click();
+  while (!document.querySelector(":target")) await new Promise((done) => setTimeout(done, 10));
+  const target = document.querySelector(":target");
+  found.target = target.querySelector("h3").textContent === link.textContent;
+  found.cameras = target.querySelectorAll("svg image").length;
+  const words = (text) => text.replace(/\s/g, "");
+  const reasoning = document.querySelector("tbody tr").cells[11].textContent;
+  found.reasoning = words(target.querySelector("svg").textContent).includes(words(reasoning));
+  const photos = [...document.querySelectorAll("svg image")].map((image) => image.href.baseVal);
+  const sizes = await Promise.all(photos.map((address) => new Promise((done) => {
+    const photo = new Image();
+    photo.onload = () => done(photo.naturalWidth);
+    photo.onerror = () => done(0);
+    photo.src = address;
+  })));
+  found.photos = sizes.length > 0 && sizes.every((width) => width > 100);
+  found.fetched = performance.getEntriesByType("resource").filter((entry) => !/^(file|data):/.test(entry.name)).length;
+  const out = document.createElement("pre");
+  out.id = "found";
+  out.textContent = Object.entries(found).map(([key, value]) => `${key}=${value}`).join("\n");
+  document.body.append(out);
+});
+"#;
+
+#[test]
+#[ignore = "needs Chromium"]
+fn the_page_of_an_evaluation_works_from_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let items = clips::find(&[bundled("clips").to_string_lossy()]).unwrap();
+    let model = Alpamayo::<Flex>::load(bundled("checkpoint"), &Default::default(), LoadOptions::default()).unwrap();
+    let options = DriveOptions {
+        samples: 2,
+        max_generation_length: Some(64),
+        ..DriveOptions::default()
+    };
+    let mut results = ResultFile::open(&folder.path().join("results.jsonl"), &()).unwrap();
+    let pending: Vec<_> = items.iter().collect();
+    drive(&model, &options, &mut results, &pending, &Interrupt::default()).unwrap();
+    let summary = Summary::new(&results, 2).unwrap();
+    let page = page::page(&results, &summary, &items, 2).unwrap();
+
+    let expected = "clips=6\n\
+        given=true\n\
+        alphabet=barriers,green_start,pedestrian,red_light,right_curve,slow_truck\n\
+        sorted=true\n\
+        sections=All clips,Worst clips,Best clips\n\
+        cases=4\n\
+        charts=6\n\
+        drawn=true\n\
+        fits=true\n\
+        target=true\n\
+        cameras=4\n\
+        reasoning=true\n\
+        photos=true\n\
+        fetched=0";
+    assert_eq!(probe(&page, PROBE_EVALUATION, folder.path()), expected);
 }

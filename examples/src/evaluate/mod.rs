@@ -1,6 +1,7 @@
 //! How well a model plans, over many clips.
 //!
 //! - [`clips`]: which clips, from folders, globs and datasets;
+//! - [`mod@drive`]: driving them;
 //! - [`record`]: what is kept of each, one line of a [`ResultFile`](crate::run::ResultFile);
 //! - [`measures`]: a plan against what happened and against the prediction that needs no model;
 //! - [`metrics`]: the list of numbers per clip, one place for summary, page and export;
@@ -11,6 +12,7 @@
 pub mod clips;
 #[cfg(feature = "dataset")]
 pub mod dataset;
+pub mod drive;
 pub mod export;
 pub mod measures;
 pub mod metrics;
@@ -21,5 +23,6 @@ pub mod summary;
 mod tests;
 
 pub use clips::ClipItem;
+pub use drive::drive;
 pub use record::{ClipRecord, Options};
 pub use summary::Summary;
