@@ -6,6 +6,7 @@ pub mod cli;
 pub mod error;
 pub mod evaluate;
 pub mod figure;
+pub mod latency;
 pub mod parity;
 pub mod report;
 pub mod run;

@@ -18,6 +18,7 @@ mod random;
 mod round;
 mod rows;
 mod store;
+pub mod streamed;
 mod tensors;
 #[cfg(all(test, feature = "wgpu", feature = "flex"))]
 mod tests;
