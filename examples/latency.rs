@@ -6,9 +6,9 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use alpamayo_backends::{Device, DeviceVisitor, ModelBackend};
+use alpamayo_backends::Device;
 use alpamayo_examples::cli::ModelArguments;
-use alpamayo_examples::latency::{self, Report, Request};
+use alpamayo_examples::latency::{self, Request};
 use clap::Parser;
 
 /// Time the stages of Alpamayo-R1.
@@ -26,19 +26,11 @@ struct Arguments {
     json: Option<PathBuf>,
 }
 
-impl DeviceVisitor for &Arguments {
-    type Output = alpamayo_examples::Result<Report>;
-
-    fn visit<B: ModelBackend>(self, device: B::Device) -> Self::Output {
-        latency::measure::<B>(&self.request, &self.model, &device)
-    }
-}
-
 fn run(mut arguments: Arguments) -> Result<(), Box<dyn Error>> {
     let mut reports = Vec::new();
     for backend in std::iter::once(arguments.model.backend.backend).chain(arguments.and.clone()) {
         arguments.model.backend.backend = backend;
-        let report = backend.run(&arguments)??;
+        let report = latency::measure(&arguments.request, &arguments.model)?;
         latency::print(&report);
         reports.push(report);
     }

@@ -60,6 +60,15 @@ pub trait ModelBackend: Backend {
         CacheFormat::F32
     }
 
+    /// Runs a stage of the model where queueing its work costs least: a backend that hands work to a thread of the device's
+    /// lets the stage run on that thread.
+    ///
+    /// # Errors
+    /// When that thread is gone.
+    fn run_stage<T: Send + 'static>(_device: &Self::Device, stage: impl FnOnce() -> T + Send) -> Result<T> {
+        Ok(stage())
+    }
+
     /// Bytes of device memory that the backend's allocator holds, in use or kept for reuse, where it tells.
     fn reserved_memory(_device: &Self::Device) -> Option<u64> {
         None

@@ -1,25 +1,35 @@
 //! Between the host and the device.
 
+use std::fmt::Debug;
+
 use alpamayo_backends::Error as BackendError;
 use burn::tensor::{DType, Int, Tensor, TensorData, backend::Backend};
 
 use crate::error::{Error, Result};
 
 /// A tensor's values as f32, row-major.
-pub(crate) fn download<B: Backend, const D: usize>(tensor: Tensor<B, D>, context: &str) -> Result<Vec<f32>> {
-    let failed = |message: String| {
-        Error::Backend(BackendError::Device {
-            context: context.to_owned(),
-            message,
-        })
-    };
-    let data = tensor.try_into_data().map_err(|error| failed(error.to_string()))?;
-    let data = if data.dtype == DType::F32 {
+pub(crate) fn download<B: Backend, const D: usize>(tensor: Tensor<B, D>, context: &'static str) -> Result<Vec<f32>> {
+    read(tensor, context)?.into_vec().map_err(unreadable(context))
+}
+
+/// A tensor's values as f32 where the backend put them on the host.
+pub(crate) fn read<B: Backend, const D: usize>(tensor: Tensor<B, D>, context: &'static str) -> Result<TensorData> {
+    let data = tensor.try_into_data().map_err(unreadable(context))?;
+    Ok(if data.dtype == DType::F32 {
         data
     } else {
         data.convert::<f32>()
-    };
-    data.into_vec().map_err(|error| failed(format!("{error:?}")))
+    })
+}
+
+/// The error of values that don't come from the device as they should, to be used in `map_err`.
+pub(crate) fn unreadable<E: Debug>(context: &'static str) -> impl FnOnce(E) -> Error {
+    move |error| {
+        Error::Backend(BackendError::Device {
+            context: context.to_owned(),
+            message: format!("{error:?}"),
+        })
+    }
 }
 
 /// `values` as `[rows, columns]` on the device.

@@ -6,7 +6,7 @@ use burn::tensor::{Tensor, backend::Backend};
 ///
 /// `()` observes nothing. Events lend tensors that stay on the device: an observer that wants to keep one clones it (a handle,
 /// no copy) or reads it to the host.
-pub trait Observer<B: Backend> {
+pub trait Observer<B: Backend>: Send {
     /// One value of the model's computation.
     fn observe(&mut self, event: Event<'_, B>) {
         let _ = event;

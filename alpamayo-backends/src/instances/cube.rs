@@ -5,7 +5,7 @@ use burn_cubecl::{BoolElement, CubeBackend, FloatElement, IntElement};
 
 use super::KernelRuntime;
 use crate::ModelBackend;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kernels::{self, attention};
 use crate::layers::{
     Activation, Attention, CacheFormat, HeadNorms, KeyValue, LayerCache, Linear, Norm, Rotary, RowLengths, Weight,
@@ -35,6 +35,13 @@ impl<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement> ModelBac
             WeightFormat::F32 => CacheFormat::F32,
             _ => R::cache_format(),
         }
+    }
+
+    fn run_stage<T: Send + 'static>(device: &R::Device, stage: impl FnOnce() -> T + Send) -> Result<T> {
+        R::client(device).exclusive(stage).map_err(|error| Error::Device {
+            context: "running a stage on the device's thread".into(),
+            message: error.to_string(),
+        })
     }
 
     fn reserved_memory(device: &R::Device) -> Option<u64> {

@@ -23,7 +23,8 @@ pub(crate) fn list() -> Vec<Found> {
         .collect()
 }
 
-/// Burn's name of a device.
+/// Burn's name of a device; its kernels are kept between runs.
 pub(crate) fn open(device: Device) -> CudaDevice {
+    super::kernel_cache::enable();
     CudaDevice::new(device.index)
 }

@@ -13,6 +13,8 @@ pub(crate) mod cuda_devices;
 #[cfg(feature = "flex")]
 mod flex;
 #[cfg(feature = "cubecl")]
+mod kernel_cache;
+#[cfg(feature = "cubecl")]
 mod runtime;
 #[cfg(feature = "wgpu")]
 mod wgpu;

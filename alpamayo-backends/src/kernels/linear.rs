@@ -9,7 +9,7 @@ use burn_cubecl::{BoolElement, CubeBackend, CubeRuntime, FloatElement, IntElemen
 
 use super::finish::finish;
 use super::gate::gate;
-use super::matmul::matmul;
+use super::matmul::{cooperative, matmul};
 use super::matvec::{MAX_TOKENS, matvec};
 use super::norm::normalize_rows;
 use super::product::{Element, Product};
@@ -107,9 +107,7 @@ pub fn norm_gate_up<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolEl
                 product: &product,
                 dtype,
             });
-            tensor(gate(
-                &projected.unwrap_or_else(|| matmul(&convert(x, DType::F32), &product)),
-            ))
+            tensor(gate(&projected.unwrap_or_else(|| tiles(x, &product))))
         }
     }
 }
@@ -158,13 +156,26 @@ fn multiply_into<R: KernelRuntime>(x: CubeTensor<R>, product: &Product<R>, dtype
     match Kernel::choose(extents(&x).0, product) {
         Kernel::Matvec => matvec(&convert(x, DType::F32), product),
         Kernel::Streamed => {
-            let x = if x.dtype == DType::F16 { convert(x, DType::F32) } else { x };
+            let x = if x.dtype == DType::F16 {
+                convert(x, DType::F32)
+            } else {
+                x
+            };
             streamed(&x, product, dtype)
         }
         Kernel::Many => {
             let x = operand(x, product);
-            library(&x, product, dtype).unwrap_or_else(|| matmul(&convert(x, DType::F32), product))
+            library(&x, product, dtype).unwrap_or_else(|| tiles(x, product))
         }
+    }
+}
+
+/// A product of many rows by our own tiles, on matrix units where rows are bf16 and there are any.
+fn tiles<R: KernelRuntime>(x: CubeTensor<R>, product: &Product<R>) -> CubeTensor<R> {
+    if x.dtype == DType::BF16 && cooperative::takes(product) {
+        cooperative::matmul(&x, product)
+    } else {
+        matmul(&convert(x, DType::F32), product)
     }
 }
 
@@ -187,11 +198,14 @@ fn library<R: KernelRuntime>(x: &CubeTensor<R>, product: &Product<R>, dtype: DTy
 fn operand_type<R: KernelRuntime>(tokens: usize, product: &Product<R>) -> DType {
     match Kernel::choose(tokens, product) {
         Kernel::Streamed => DType::BF16,
-        Kernel::Many if product.weight.element == Element::Bf16 && R::has_library(&product.weight.values.device) => {
-            DType::BF16
-        }
+        Kernel::Many if product.weight.element == Element::Bf16 && has_matrix_units(product) => DType::BF16,
         _ => DType::F32,
     }
+}
+
+/// Whether products of many rows read them as bf16.
+fn has_matrix_units<R: KernelRuntime>(product: &Product<R>) -> bool {
+    R::has_library(&product.weight.values.device) || cooperative::takes(product)
 }
 
 fn operand<R: KernelRuntime>(x: CubeTensor<R>, product: &Product<R>) -> CubeTensor<R> {

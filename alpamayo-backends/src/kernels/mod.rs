@@ -27,5 +27,6 @@ pub use fourier::fourier_features;
 pub use norm::normalize;
 pub use pixels::normalize_pixels;
 pub use random::random_weight;
+pub use round::round;
 pub use rows::{add_rows, lookup_rows};
 pub use store::store_weight;

@@ -1,6 +1,6 @@
 //! Pixels: uploaded as bytes, repeated and normalised on the device.
 
-use burn::tensor::{DType, Tensor};
+use burn::tensor::{Bytes, DType, Tensor};
 use burn_cubecl::{BoolElement, CubeBackend, FloatElement, IntElement};
 use cubecl::prelude::*;
 
@@ -27,7 +27,7 @@ pub fn normalize_pixels<R: KernelRuntime, F: FloatElement, I: IntElement, BT: Bo
         return definition::normalize_pixels(pixels, channels, temporal, area, device);
     }
     let client = R::client(device);
-    let words = client.create_from_slice(pixels);
+    let words = client.create(Bytes::from_bytes_vec(pixels.to_vec()));
     let patches = pixels.len() / (channels * area);
     let out = empty_on(&client, device, patches, channels * temporal * area, DType::F32);
     let count = out.meta.num_elements() / QUAD;

@@ -16,6 +16,8 @@ const BUCKET_SHIFT: u32 = 17;
 const BUCKETS: usize = (1.0f32.to_bits() >> BUCKET_SHIFT) as usize + 1;
 /// Tokens whose weights are added up together when one is picked.
 const BLOCK: usize = 1024;
+/// Tokens that are looked at one by one if any of them is in the cut's bucket.
+const PART: usize = 64;
 /// Independent sums or maxima in loops over the vocabulary, so that they vectorise; the order of additions is fixed.
 const LANES: usize = 16;
 
@@ -44,12 +46,13 @@ impl Weights {
         self.weights.resize(logits.len(), 0.0);
         self.weights[allowed[0].end..allowed[1].start].fill(0.0);
         for range in allowed {
-            let weights = &mut self.weights[range.clone()];
-            for (weight, &logit) in weights.iter_mut().zip(&logits[range]) {
-                let scaled = logit / temperature;
-                let kept = exp_nonpositive(scaled - max);
-                *weight = if scaled < least { 0.0 } else { kept };
-            }
+            weigh(
+                &mut self.weights[range.clone()],
+                &logits[range],
+                temperature,
+                max,
+                least,
+            );
         }
         let total = self.total();
         if !total.is_finite() {
@@ -121,14 +124,19 @@ impl Weights {
             border += 1;
         }
 
+        // Buckets are ordered as the weights are: the border's are those from `low` up to, not including, `high`.
+        let [low, high] = [border, border + 1].map(|bucket| f32::from_bits((bucket as u32) << BUCKET_SHIFT));
         self.border.clear();
-        for (id, weight) in self.weights.iter_mut().enumerate() {
-            let bucket = bucket(*weight);
-            if bucket < border {
-                *weight = 0.0;
-            } else if bucket == border {
-                self.border.push((logits[id] / temperature, id));
+        for (part, weights) in self.weights.chunks_mut(PART).enumerate() {
+            if !drop_below(weights, low, high) {
+                continue;
             }
+            let on_border = weights
+                .iter()
+                .enumerate()
+                .filter(|(_, weight)| (low..high).contains(*weight));
+            let ids = on_border.map(|(i, _)| part * PART + i);
+            self.border.extend(ids.map(|id| (logits[id] / temperature, id)));
         }
         self.border
             .sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
@@ -145,6 +153,25 @@ impl Weights {
     fn total(&self) -> f64 {
         self.weights.chunks(BLOCK).map(sum).sum()
     }
+}
+
+/// exp(logit / temperature - max) of every logit, zero below `least`.
+fn weigh(weights: &mut [f32], logits: &[f32], temperature: f32, max: f32, least: f32) {
+    for (weight, &logit) in weights.iter_mut().zip(logits) {
+        let scaled = logit / temperature;
+        let kept = exp_nonpositive(scaled - max);
+        *weight = if scaled < least { 0.0 } else { kept };
+    }
+}
+
+/// Zeroes the weights below `low`; whether any is left below `high`.
+fn drop_below(weights: &mut [f32], low: f32, high: f32) -> bool {
+    let mut left = 0;
+    for weight in weights {
+        *weight = if *weight < low { 0.0 } else { *weight };
+        left += u32::from(*weight >= low && *weight < high);
+    }
+    left > 0
 }
 
 /// The bucket of a weight in [0, 1].

@@ -5,7 +5,7 @@ use std::ops::Range;
 use alpamayo_backends::ModelBackend;
 use alpamayo_backends::layers::Rotary;
 use alpamayo_core::{ModelConfig, RowSampler, StopPosition, is_finished, stop_position};
-use burn::tensor::{Tensor, backend::Backend};
+use burn::tensor::{Tensor, TensorData, backend::Backend};
 use rayon::prelude::*;
 
 use super::options::DriveOptions;
@@ -13,7 +13,7 @@ use super::prefill::Prefilled;
 use crate::cache::KeyValueCache;
 use crate::decoder::Decoder;
 use crate::error::{Error, Result};
-use crate::host::{download, select_rows};
+use crate::host::{read, select_rows, unreadable};
 use crate::observer::{Event, Observer};
 use crate::rotary::rotary_rows;
 
@@ -111,10 +111,12 @@ impl<'a, B: ModelBackend> Generator<'a, B> {
                 None
             } else {
                 let logits = self.logits()?;
-                observer.observe(Event::StepLogits(self.generated(), &logits));
+                if observer.wants_all() {
+                    observer.observe(Event::StepLogits(self.generated(), &self.masked(&logits)?));
+                }
                 Some(logits)
             };
-            self.choose(logits.as_deref())?;
+            self.choose(logits.as_ref())?;
             let finished = self.tokens.iter().all(|row| is_finished(row, self.future_start));
             if finished || self.generated() == self.limit {
                 break;
@@ -155,8 +157,8 @@ impl<'a, B: ModelBackend> Generator<'a, B> {
         (0..self.tokens.len()).all(|row| self.forced_token(row).is_some())
     }
 
-    /// Logits of every row's next token `[rows, vocabulary]`, trajectory ids -inf.
-    fn logits(&mut self) -> Result<Vec<f32>> {
+    /// Logits of every row's next token, or of every clip's where all its rows are still the same.
+    fn logits(&mut self) -> Result<Logits> {
         let rows = self.tokens.len();
         let (device_logits, repeats) = match self.generated() - self.cached {
             0 => (self.prefilled.logits.clone(), rows / self.prefilled.clips().max(1)),
@@ -165,31 +167,45 @@ impl<'a, B: ModelBackend> Generator<'a, B> {
                 (self.decoder.logits(last_rows(x, rows, count, self.device)), 1)
             }
         };
-        let vocabulary = device_logits.dims()[1];
-        let mut logits = download(device_logits, "reading logits")?;
-        if repeats > 1 {
-            let clips = logits.chunks_exact(vocabulary);
-            logits = clips.flat_map(|clip| clip.repeat(repeats)).collect();
+        Ok(Logits {
+            vocabulary: device_logits.dims()[1],
+            values: read(device_logits, "reading logits")?,
+            repeats,
+        })
+    }
+
+    /// The logits of all rows `[rows, vocabulary]`, trajectory ids -inf.
+    fn masked(&self, logits: &Logits) -> Result<Vec<f32>> {
+        let mut masked = Vec::with_capacity(self.tokens.len() * logits.vocabulary);
+        for row in 0..self.tokens.len() {
+            let start = masked.len();
+            masked.extend_from_slice(logits.row(row)?);
+            let ids = self.trajectory_ids.start as usize..(self.trajectory_ids.end as usize).min(logits.vocabulary);
+            masked[start..][ids].fill(f32::NEG_INFINITY);
         }
-        for row in logits.chunks_exact_mut(vocabulary) {
-            let ids = self.trajectory_ids.start as usize..(self.trajectory_ids.end as usize).min(vocabulary);
-            row[ids].fill(f32::NEG_INFINITY);
-        }
-        Ok(logits)
+        Ok(masked)
     }
 
     /// Appends one token to every row: the forced one, or one drawn from its logits.
-    fn choose(&mut self, logits: Option<&[f32]>) -> Result<()> {
+    fn choose(&mut self, logits: Option<&Logits>) -> Result<()> {
         let rows = self.tokens.len();
         let forced: Vec<_> = (0..rows).map(|row| self.forced_token(row)).collect();
-        let vocabulary = logits.map_or(0, |logits| logits.len() / rows);
-        let next: Vec<u32> = (self.samplers.par_iter_mut().zip(forced).enumerate())
-            .map(|(row, (sampler, forced))| match (forced, logits) {
-                (Some(token), _) => Ok(token),
-                (None, Some(logits)) => sampler.sample(&logits[row * vocabulary..][..vocabulary]),
-                (None, None) => sampler.sample(&[]),
-            })
-            .collect::<Result<_, _>>()?;
+        let draw = |(row, (sampler, forced)): (usize, (&mut RowSampler, Option<u32>))| match (forced, logits) {
+            (Some(token), _) => Ok(token),
+            (None, Some(logits)) => Ok(sampler.sample(logits.row(row)?)?),
+            (None, None) => Ok(sampler.sample(&[])?),
+        };
+        // Waking another thread takes longer than one row's draw.
+        let next: Vec<u32> = match rows {
+            1 => self
+                .samplers
+                .iter_mut()
+                .zip(forced)
+                .enumerate()
+                .map(draw)
+                .collect::<Result<_>>()?,
+            _ => (self.samplers.par_iter_mut().zip(forced).enumerate().map(draw)).collect::<Result<_>>()?,
+        };
         for (row, token) in self.tokens.iter_mut().zip(next) {
             row.push(token);
         }
@@ -213,6 +229,22 @@ impl<'a, B: ModelBackend> Generator<'a, B> {
         let x = self.decoder.embed(&ids, self.device);
         self.cached += count;
         self.decoder.decode(x, &rotary, &mut self.cache, start)
+    }
+}
+
+/// Logits on the host, as they came from the device.
+struct Logits {
+    values: TensorData,
+    vocabulary: usize,
+    /// Rows that share each of them.
+    repeats: usize,
+}
+
+impl Logits {
+    /// The logits of a row `[vocabulary]`, trajectory ids unmasked.
+    fn row(&self, row: usize) -> Result<&[f32]> {
+        let values = self.values.as_slice::<f32>().map_err(unreadable("reading logits"))?;
+        Ok(&values[row / self.repeats * self.vocabulary..][..self.vocabulary])
     }
 }
 

@@ -3,6 +3,8 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use alpamayo_backends::ModelBackend;
+
 use crate::error::{Error, Result};
 
 /// Runs `work`; a panic inside (no device, out of memory) is an [`Error::BackendPanic`].
@@ -15,6 +17,15 @@ pub(super) fn guard<T>(stage: &'static str, work: impl FnOnce() -> Result<T>) ->
             message: message(payload.as_ref()),
         })
     })
+}
+
+/// As [`guard`], where the backend queues a stage's work best.
+pub(super) fn on_device<B: ModelBackend, T: Send + 'static>(
+    stage: &'static str,
+    device: &B::Device,
+    work: impl FnOnce() -> Result<T> + Send,
+) -> Result<T> {
+    B::run_stage(device, || guard(stage, work))?
 }
 
 fn message(payload: &(dyn Any + Send)) -> String {

@@ -8,7 +8,7 @@ use burn::tensor::Tensor;
 
 use super::build::Alpamayo;
 use super::generate::{Generation, Generator};
-use super::guard::guard;
+use super::guard::on_device;
 use super::inputs::Prompt;
 use super::options::DriveOptions;
 use super::prefill::{self, Prefilled};
@@ -26,7 +26,7 @@ impl<B: ModelBackend> Alpamayo<B> {
     /// Where the patches contradict the sizes, or the device fails.
     pub fn encode(&self, patches: &Patches, observer: &mut dyn Observer<B>) -> Result<VisionFeatures<B>> {
         let vision = &self.config.vision;
-        guard("encode", || {
+        on_device::<B, _>("encode", &self.device, || {
             let tables = self
                 .vision_tables
                 .of(&self.network.vision, &patches.grid_thw, &self.device)?;
@@ -48,7 +48,7 @@ impl<B: ModelBackend> Alpamayo<B> {
         observer: &mut dyn Observer<B>,
     ) -> Result<Prefilled<B>> {
         let decoder = &self.network.decoder;
-        guard("prefill", || {
+        on_device::<B, _>("prefill", &self.device, || {
             let cache = prefill::cache_for(&self.config.text, prompts, features, self.cache_format, &self.device)?;
             prefill::prefill(decoder, prompts, features, cache, &self.device, observer)
         })
@@ -66,7 +66,7 @@ impl<B: ModelBackend> Alpamayo<B> {
         options: &DriveOptions,
         observer: &mut dyn Observer<B>,
     ) -> Result<Generation<B>> {
-        guard("generate", || {
+        on_device::<B, _>("generate", &self.device, || {
             Generator::new(&self.network.decoder, &self.config, prefilled, options, &self.device)?.run(observer)
         })
     }
@@ -90,7 +90,7 @@ impl<B: ModelBackend> Alpamayo<B> {
                 reason: "0 steps leave the noise as it is; give 1 or more".into(),
             });
         }
-        guard("flow", || {
+        on_device::<B, _>("flow", &self.device, || {
             let context = self.expert_context(generation);
             let x = upload(noise, [rows * waypoints, ACTION_FEATURES], &self.device);
             let velocity = |step, x, time, observer: &mut dyn Observer<B>| {
@@ -110,7 +110,7 @@ impl<B: ModelBackend> Alpamayo<B> {
     pub fn velocity(&self, generation: &Generation<B>, x: &[f32], time: f32) -> Result<Vec<f32>> {
         let rows = generation.tokens.len() * self.config.action_space.n_waypoints;
         check_values("x", x, rows * ACTION_FEATURES)?;
-        guard("flow", || {
+        on_device::<B, _>("flow", &self.device, || {
             let context = self.expert_context(generation);
             let x = upload(x.to_vec(), [rows, ACTION_FEATURES], &self.device);
             let v: Tensor<B, 2> = self.network.expert.velocity(0, x, time, &context, &mut ());

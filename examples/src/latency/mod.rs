@@ -19,6 +19,8 @@ pub struct Stage {
     pub name: &'static str,
     /// Median over the repetitions.
     pub milliseconds: f64,
+    /// What of it the host was busy queueing work; median.
+    pub host_milliseconds: f64,
     /// What has to be computed and read; none for what runs on the host.
     pub work: Option<Work>,
 }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use alpamayo_backends::ModelBackend;
+use alpamayo_backends::{DeviceVisitor, ModelBackend};
 use alpamayo_core::perturb::EgoHistory;
 use alpamayo_core::{Frame, HISTORY_POSES, ImageProcessor, ModelConfig, MultimodalPositions};
 use alpamayo_models::pipeline::Prompt;
@@ -63,11 +63,30 @@ pub struct Request {
     pub frame: Vec<usize>,
 }
 
-/// Builds the model and measures it.
+/// Builds the model on the backend that `model` names and measures it.
+///
+/// Every stage is compiled for every backend here, once for all programs whose profile shares generic code.
 ///
 /// # Errors
-/// Where the model can't be built, a stage fails, or the results are not finite.
-pub fn measure<B: ModelBackend>(request: &Request, model: &ModelArguments, device: &B::Device) -> Result<Report> {
+/// Where there is no such device, the model can't be built, or a stage fails.
+pub fn measure(request: &Request, model: &ModelArguments) -> Result<Report> {
+    model.backend.backend.run(Measurement { request, model })?
+}
+
+struct Measurement<'a> {
+    request: &'a Request,
+    model: &'a ModelArguments,
+}
+
+impl DeviceVisitor for Measurement<'_> {
+    type Output = Result<Report>;
+
+    fn visit<B: ModelBackend>(self, device: B::Device) -> Self::Output {
+        measure_on::<B>(self.request, self.model, &device)
+    }
+}
+
+fn measure_on<B: ModelBackend>(request: &Request, model: &ModelArguments, device: &B::Device) -> Result<Report> {
     let options = model.load_options();
     let (weights, cache) = (options.weight_format::<B>(device), options.cache_format::<B>(device));
     let started = Instant::now();
@@ -89,14 +108,24 @@ pub fn measure<B: ModelBackend>(request: &Request, model: &ModelArguments, devic
     let merge = alpamayo.config().vision.spatial_merge_size.pow(2);
     let extents = Extents {
         config: alpamayo.config(),
-        image_patches: patches.tokens_per_image().into_iter().map(|tokens| tokens * merge).collect(),
+        image_patches: patches
+            .tokens_per_image()
+            .into_iter()
+            .map(|tokens| tokens * merge)
+            .collect(),
         prompt: run.prompt.len(),
         rows: request.samples,
         tokens: request.tokens,
         weights,
         cache,
     };
-    let work = [None, Some(extents.encode()), Some(extents.prefill()), Some(extents.decode()), Some(extents.flow())];
+    let work = [
+        None,
+        Some(extents.encode()),
+        Some(extents.prefill()),
+        Some(extents.decode()),
+        Some(extents.flow()),
+    ];
     let names = ["preprocess", "encode", "prefill", "decode, per token", "flow, per step"];
     let memory_gib = B::reserved_memory(device).map(|bytes| bytes as f64 / f64::from(1 << 30));
     Ok(Report {
@@ -116,7 +145,8 @@ pub fn measure<B: ModelBackend>(request: &Request, model: &ModelArguments, devic
         stages: (0..names.len())
             .map(|stage| Stage {
                 name: names[stage],
-                milliseconds: median(stages.iter().map(|times| times[stage]).collect()),
+                milliseconds: median(stages.iter().map(|times| times[stage][1]).collect()),
+                host_milliseconds: median(stages.iter().map(|times| times[stage][0]).collect()),
                 work: work[stage],
             })
             .collect(),
@@ -133,7 +163,7 @@ struct Run<'a, B: ModelBackend> {
 
 impl<B: ModelBackend> Run<'_, B> {
     /// Milliseconds of the first plan, of whole plans, and of the stages.
-    fn repeat(&self) -> Result<(f64, Vec<f64>, Vec<[f64; 5]>)> {
+    fn repeat(&self) -> Result<(f64, Vec<f64>, Vec<[[f64; 2]; 5]>)> {
         let bar = ProgressBar::new(2 * self.request.repetitions as u64 + 2);
         if let Ok(style) = ProgressStyle::with_template("{msg:<10} {wide_bar} {pos}/{len} {eta}") {
             bar.set_style(style);
@@ -182,15 +212,16 @@ impl<B: ModelBackend> Run<'_, B> {
         Ok(elapsed)
     }
 
-    /// Milliseconds of each stage, the device waited for after each.
-    fn stages(&self) -> Result<[f64; 5]> {
+    /// Milliseconds of each stage until the host has queued its work and until the device has done it, one after another.
+    fn stages(&self) -> Result<[[f64; 2]; 5]> {
         let (model, options) = (self.model, self.options());
         let mut clock = Instant::now();
-        let mut lap = || -> Result<f64> {
+        let mut lap = || -> Result<[f64; 2]> {
+            let queued = clock.elapsed();
             wait::<B>(model.device())?;
-            let now = Instant::now();
-            let elapsed = now - std::mem::replace(&mut clock, now);
-            Ok(elapsed.as_secs_f64() * 1e3)
+            let done = clock.elapsed();
+            clock = Instant::now();
+            Ok([queued, done].map(|time| time.as_secs_f64() * 1e3))
         };
         let patches = ImageProcessor::new(model.config()).process(&self.frames)?;
         let preprocess = lap()?;
@@ -204,12 +235,13 @@ impl<B: ModelBackend> Run<'_, B> {
         let flow = lap()?;
         // The first token comes from the prefill's logits.
         let decoded = generation.tokens.first().map_or(1, Vec::len).max(2) - 1;
+        let steps = self.request.flow_steps;
         Ok([
             preprocess,
             encode,
             prefill,
-            generate / decoded as f64,
-            flow / self.request.flow_steps as f64,
+            generate.map(|time| time / decoded as f64),
+            flow.map(|time| time / steps as f64),
         ])
     }
 }

@@ -22,17 +22,21 @@ pub fn print(report: &Report) {
         ceilings.operations_per_second / 1e12
     );
     println!(
-        "{:<20} {:>10} {:>10} {:>10} {:>12} {:>8}",
-        "stage", "ms", "TFLOP/s", "TB/s", "floor, ms", "of it"
+        "{:<20} {:>10} {:>10} {:>10} {:>10} {:>12} {:>8}",
+        "stage", "ms", "host, ms", "TFLOP/s", "TB/s", "floor, ms", "of it"
     );
     for stage in &report.stages {
         let seconds = stage.milliseconds / 1e3;
         match &stage.work {
-            None => println!("{:<20} {:>10.2}", stage.name, stage.milliseconds),
+            None => println!(
+                "{:<20} {:>10.2} {:>10.2}",
+                stage.name, stage.milliseconds, stage.host_milliseconds
+            ),
             Some(work) => println!(
-                "{:<20} {:>10.2} {:>10.1} {:>10.3} {:>12.2} {:>7.0}%",
+                "{:<20} {:>10.2} {:>10.2} {:>10.1} {:>10.3} {:>12.2} {:>7.0}%",
                 stage.name,
                 stage.milliseconds,
+                stage.host_milliseconds,
                 work.operations / seconds / 1e12,
                 work.bytes / seconds / 1e12,
                 work.floor(ceilings) * 1e3,

@@ -4,7 +4,38 @@ use cubecl::prelude::*;
 
 use super::element::{LOWEST, Quad, pack_bf16};
 
-/// One unit per quad of the result `[heads of all tokens, head_dim]`, from `[heads of all tokens, parts, head_dim]`.
+/// Units of a cube that share the parts of a head.
+pub(super) const GROUPS: usize = 8;
+
+/// What is fixed when the kernel is compiled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct CombineConfig {
+    /// Features per head.
+    pub head_dim: usize,
+    /// Most parts, a multiple of [`GROUPS`].
+    pub parts: usize,
+    /// Whether the result is written as bf16.
+    pub packed: bool,
+}
+
+impl CombineConfig {
+    /// A configuration for so many parts: kernels are shared by similar numbers of them.
+    pub fn new(head_dim: usize, parts: usize, packed: bool) -> Self {
+        Self {
+            head_dim,
+            parts: parts.next_power_of_two().max(GROUPS),
+            packed,
+        }
+    }
+
+    /// Quads of a head, each a unit's.
+    pub fn columns(&self) -> usize {
+        self.head_dim / 4
+    }
+}
+
+/// One cube per head of a token, units `(quads of the head, groups of parts)`: from `[heads of all tokens, parts, head_dim]` to
+/// `[heads of all tokens, head_dim]`.
 ///
 /// `output` is words: an f32 or two bf16 each.
 #[cube(launch_unchecked)]
@@ -12,30 +43,68 @@ pub(super) fn combine(
     sums: &Array<Quad>,
     statistics: &Array<f32>,
     output: &mut Array<u32>,
-    quads: u32,
+    heads: u32,
     parts: u32,
-    #[comptime] head_dim: usize,
-    #[comptime] packed: bool,
+    #[comptime] config: CombineConfig,
 ) {
-    let place = ABSOLUTE_POS;
-    if place < quads as usize {
-        let columns = comptime!(head_dim / 4);
-        let target = place / columns;
-        let column = place % columns;
-        let first = target * parts as usize;
+    let target = CUBE_POS;
+    if target >= heads as usize {
+        terminate!();
+    }
+    let columns = comptime!(config.columns());
+    let parts = parts as usize;
+    let first = target * parts;
+    let units = comptime!(config.columns() * GROUPS);
+    let column = UNIT_POS_X as usize;
+    let group = UNIT_POS_Y as usize;
+
+    let mut maxima = SharedMemory::<f32>::new(config.parts);
+    let mut totals = SharedMemory::<f32>::new(config.parts);
+    let mut part = UNIT_POS as usize;
+    while part < config.parts {
         let mut maximum = LOWEST.runtime();
-        for part in 0..parts as usize {
-            maximum = max(maximum, statistics[2 * (first + part)]);
-        }
         let mut total = 0.0f32;
-        let mut sum = Quad::new(0.0f32);
-        for part in 0..parts as usize {
-            let weight = (statistics[2 * (first + part)] - maximum).exp();
-            total += weight * statistics[2 * (first + part) + 1];
-            sum = fma(Quad::new(weight), sums[(first + part) * columns + column], sum);
+        if part < parts {
+            maximum = statistics[2 * (first + part)];
+            total = statistics[2 * (first + part) + 1];
         }
-        let result = sum * Quad::new(1.0f32 / total);
-        if comptime!(packed) {
+        maxima[part] = maximum;
+        totals[part] = total;
+        part += units;
+    }
+    sync_cube();
+    let mut maximum = LOWEST.runtime();
+    for part in 0..config.parts {
+        maximum = max(maximum, maxima[part]);
+    }
+    let mut total = 0.0f32;
+    let mut sum = Quad::new(0.0f32);
+    let mut part = group;
+    while part < parts {
+        let weight = (maxima[part] - maximum).exp();
+        total += weight * totals[part];
+        sum = fma(Quad::new(weight), sums[(first + part) * columns + column], sum);
+        part += GROUPS;
+    }
+
+    let mut group_sums = SharedMemory::<Quad>::new(comptime!(GROUPS * config.columns()));
+    let mut group_totals = SharedMemory::<f32>::new(GROUPS);
+    group_sums[group * columns + column] = sum;
+    if column == 0 {
+        group_totals[group] = total;
+    }
+    sync_cube();
+    if group == 0 {
+        let mut all = 0.0f32;
+        let mut result = Quad::new(0.0f32);
+        #[unroll]
+        for group in 0..GROUPS {
+            all += group_totals[group];
+            result += group_sums[group * columns + column];
+        }
+        let result = result * Quad::new(1.0f32 / all);
+        let place = target * columns + column;
+        if comptime!(config.packed) {
             output[2 * place] = pack_bf16(result[0], result[1]);
             output[2 * place + 1] = pack_bf16(result[2], result[3]);
         } else {

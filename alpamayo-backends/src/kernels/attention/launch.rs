@@ -9,20 +9,18 @@ use cubecl::prelude::*;
 use cubecl::server::Handle;
 use half::{bf16, f16};
 
-use super::combine::combine;
+use super::combine::{CombineConfig, GROUPS, combine};
 use super::decode::{DecodeConfig, decode};
 use super::exact::{ExactConfig, exact};
 use super::head_norm_rope_append::{DestinationLaunch, PrepareConfig, TablesLaunch, head_norm_rope_append};
 use super::plan::Plan;
 use super::problem::{ExtentsLaunch, KeyValuesLaunch, Problem, SourcesLaunch};
 use super::tensor_core::{TensorCoreConfig, tensor_core};
+use crate::kernels::tensors::cubes;
 use crate::layers::{Attention, HeadNorms, Rotary};
 
 /// The backend of a runtime.
 pub(super) type Cube<R, F, I, BT> = CubeBackend<R, F, I, BT>;
-
-/// Units per cube of the kernels that have no tile.
-const UNITS: u32 = 128;
 
 /// The tensor of the runtime behind a float tensor.
 pub(super) fn primitive<R, F, I, BT, const D: usize>(tensor: &Tensor<Cube<R, F, I, BT>, D>) -> CubeTensor<R>
@@ -185,16 +183,16 @@ impl<'a, R: CubeRuntime> Prepare<'a, R> {
     ) {
         let cos = &self.cos;
         let weight = |index: usize| match &self.norms {
-            Some(norms) => array(&norms[index].0.handle, 4),
-            None => array(&cos.handle, 4),
+            Some(norms) => array(&norms[index].0.handle, 8),
+            None => array(&cos.handle, 8),
         };
         let epsilon = |index: usize| self.norms.as_ref().map_or(0.0, |norms| norms[index].1 as f32);
         let tables = TablesLaunch::new(
             weight(0),
             weight(1),
-            array(&cos.handle, 4),
-            array(&self.sin.handle, 4),
-            cos.meta.strides()[0] as u32,
+            array(&cos.handle, 8),
+            array(&self.sin.handle, 8),
+            (cos.meta.strides()[0] / 2) as u32,
             epsilon(0),
             epsilon(1),
             (config.head_dim as f64).powf(-0.5) as f32,
@@ -212,7 +210,7 @@ impl<'a, R: CubeRuntime> Prepare<'a, R> {
                 &self.qkv.client,
                 count,
                 dim,
-                array(&self.qkv.handle, size_of::<E>()),
+                array(&self.qkv.handle, 2 * size_of::<E>()),
                 tables,
                 array(query, 4),
                 array(&target.key, 4),
@@ -455,22 +453,21 @@ impl<R: CubeRuntime> Launch<'_, R> {
 
     fn combine(&self, sums: &Handle, statistics: &Handle, slots: usize, packed: bool) -> Handle {
         let Problem { heads, head_dim, .. } = self.problem;
-        let elements = self.all_tokens * heads * head_dim;
-        let output = self.client.empty(elements * if packed { 2 } else { 4 });
-        let quads = elements / 4;
-        // SAFETY: a unit past the last quad does nothing.
+        let heads = self.all_tokens * heads;
+        let output = self.client.empty(heads * head_dim * if packed { 2 } else { 4 });
+        let config = CombineConfig::new(head_dim, slots, packed);
+        // SAFETY: a cube past the last head does nothing.
         unsafe {
             combine::launch_unchecked::<R>(
                 self.client,
-                CubeCount::Static((quads as u32).div_ceil(UNITS), 1, 1),
-                CubeDim::new_1d(UNITS),
+                cubes(heads),
+                CubeDim::new_2d(config.columns() as u32, GROUPS as u32),
                 array(sums, 16),
                 array(statistics, 4),
                 array(&output, 4),
-                quads as u32,
+                heads as u32,
                 slots as u32,
-                head_dim,
-                packed,
+                config,
             );
         }
         output

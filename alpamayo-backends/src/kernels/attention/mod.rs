@@ -55,7 +55,7 @@ pub fn vision<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolElement>(
         return definition::vision_attention(qkv, attention, rotary, image_lengths);
     }
     let qkv_tensor = primitive(&qkv);
-    let plan = Plan::whole(&qkv_tensor.client, qkv_tensor.dtype == DType::BF16);
+    let plan = Plan::vision(&qkv_tensor.client, qkv_tensor.dtype == DType::BF16);
     vision_with(plan, qkv, attention, rotary, image_lengths)
 }
 

@@ -37,7 +37,21 @@ pub enum Plan {
 }
 
 impl Plan {
-    /// For whole prompts and images, whose keys are bf16 if `packed`.
+    /// For images, whose keys become bf16 if `packed`.
+    pub fn vision<R: CubeRuntime>(client: &ComputeClient<R>, packed: bool) -> Self {
+        match Self::whole(client, packed) {
+            Self::TensorCore { keys, cubes, .. } => Self::TensorCore {
+                planes: 4,
+                tiles: 2,
+                keys,
+                keep_query: false,
+                cubes,
+            },
+            plan => plan,
+        }
+    }
+
+    /// For whole prompts, whose keys are bf16 if `packed`.
     pub fn whole<R: CubeRuntime>(client: &ComputeClient<R>, packed: bool) -> Self {
         if packed && has_tensor_cores(client) {
             Self::TensorCore {
@@ -58,7 +72,7 @@ impl Plan {
             Self::TensorCore {
                 planes: 4,
                 tiles: 1,
-                keys: 64,
+                keys: 32,
                 keep_query: true,
                 cubes: 1,
             }

@@ -22,8 +22,9 @@ impl OrderedStream {
 
     /// A stream in the primary context of a device, or `None` where the driver can't order it.
     pub fn new(ordinal: i32) -> Option<Self> {
+        result::init().ok()?;
         let mut version = 0;
-        // SAFETY: the driver is initialised: the caller holds one of its tensors.
+        // SAFETY: the driver was just initialised.
         let status = unsafe { sys::cuDriverGetVersion(&mut version) };
         if status != sys::CUresult::CUDA_SUCCESS || version < Self::MINIMUM_DRIVER {
             return None;

@@ -3,6 +3,7 @@
 //! Tiles of both operands pass through shared memory, where the weight's elements are already widened; every unit keeps a block
 //! of f32 sums in registers. Nothing is rounded below f32.
 
+pub mod cooperative;
 mod registers;
 
 use burn::tensor::DType;

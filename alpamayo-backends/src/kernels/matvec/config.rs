@@ -89,40 +89,35 @@ impl MatvecConfig {
 }
 
 impl MatvecShape {
-    /// The cut that measured best for the device and the product's extents.
+    /// The cut that measured best on an H100 for the product's extents, or one without planes that fits any device.
     pub fn choose<R: CubeRuntime>(client: &ComputeClient<R>, tokens: usize, product: &Product<R>) -> Self {
-        let outputs = if product.weight.rows >= 8192 && tokens <= 4 {
-            4
-        } else {
-            2
+        let planes = plane_size(client);
+        let tall = product.gated || product.weight.rows > 4096;
+        let [outputs, unroll, splits, groups] = match (tokens, tall) {
+            (1, true) => [2, 4, 4, 1],
+            (1, false) => [1, 4, 4, 2],
+            _ => [4, 2, 2, 4],
         };
         let shape = Self {
             outputs,
-            unroll: 2,
-            splits: 1,
-            groups: 1,
-            lanes: 32,
-            planes: false,
-        };
-        match plane_size(client) {
-            Some(lanes) => shape.over_planes(lanes, product.weight.words() / vector(product.weight.words())),
-            None => shape.over_shared_memory(tokens * (outputs + usize::from(product.norm.is_some()))),
-        }
-    }
-
-    /// Eight planes per cube, split so far that each still has blocks of chunks to stream.
-    fn over_planes(self, lanes: usize, chunks: usize) -> Self {
-        let splits = match chunks.div_ceil(lanes) {
-            0..=7 => 1,
-            8..=15 => 2,
-            _ => 4,
-        };
-        Self {
+            unroll,
             splits,
-            groups: 8 / splits,
-            lanes,
-            planes: true,
-            ..self
+            groups,
+            lanes: planes.unwrap_or(32),
+            planes: planes.is_some(),
+        };
+        match planes {
+            Some(_) => shape,
+            None => {
+                let outputs = if product.gated { 2 } else { outputs };
+                let whole = Self {
+                    outputs,
+                    unroll: 2,
+                    splits: 1,
+                    ..shape
+                };
+                whole.over_shared_memory(tokens * (outputs + usize::from(product.norm.is_some())))
+            }
         }
     }
 

@@ -4,6 +4,7 @@ use burn::tensor::DType;
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
 
+use super::MAX_NORMALIZED_TOKENS;
 use crate::kernels::product::Product;
 use crate::kernels::tensors::extents;
 use crate::layers::Activation;
@@ -71,31 +72,17 @@ impl StreamedShape {
     /// The cut that measured best for the product's extents.
     pub fn choose<R: CubeRuntime>(tokens: usize, product: &Product<R>) -> Self {
         let tall = product.weight.rows >= 12_288;
-        match (tokens <= 8, tall) {
-            (true, true) => Self {
-                row_tiles: 1,
-                unroll: 4,
-                splits: 4,
-                groups: 2,
-            },
-            (true, false) => Self {
-                row_tiles: 1,
-                unroll: 4,
-                splits: 8,
-                groups: 1,
-            },
-            (false, true) => Self {
-                row_tiles: 2,
-                unroll: 2,
-                splits: 4,
-                groups: 2,
-            },
-            (false, false) => Self {
-                row_tiles: 1,
-                unroll: 2,
-                splits: 8,
-                groups: 1,
-            },
+        let [row_tiles, unroll, splits, groups] = match (tokens <= MAX_NORMALIZED_TOKENS, tall) {
+            (true, true) => [2, 1, 4, 2],
+            (true, false) => [1, 2, 8, 1],
+            (false, true) => [1, 4, 4, 2],
+            (false, false) => [1, 2, 16, 1],
+        };
+        Self {
+            row_tiles,
+            unroll,
+            splits,
+            groups,
         }
     }
 }

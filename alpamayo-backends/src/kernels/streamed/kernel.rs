@@ -6,7 +6,6 @@ use half::bf16;
 
 use super::StreamedConfig;
 use super::epilogue::{Outputs, finish};
-use crate::kernels::bits;
 
 /// Sixteen bytes: eight bf16 or four f32.
 pub(super) type Chunk = Vector<u32, Const<4>>;
@@ -221,8 +220,13 @@ fn read_x(
                 }
                 ComptimeOption::None => {}
             }
-            words[comptime!(2 * part)] = bits::pack(values[0], values[1]);
-            words[comptime!(2 * part + 1)] = bits::pack(values[2], values[3]);
+            #[unroll]
+            for i in 0..2usize {
+                let mut pair = Sums::empty();
+                pair[0] = values[comptime!(2 * i)];
+                pair[1] = values[comptime!(2 * i + 1)];
+                words[comptime!(2 * part + i)] = u32::reinterpret(Pair::cast_from(pair));
+            }
         }
         words
     }

@@ -10,7 +10,7 @@ use half::bf16;
 use super::measure::{Cube, Options, Work, dot, host, random, relative_error, row, sample, time, weight_row, weights};
 
 /// `(tokens, in, out)` of the released model's large products.
-const SHAPES: [(usize, usize, usize); 14] = [
+pub const SHAPES: [(usize, usize, usize); 14] = [
     (3006, 4096, 6144),
     (3006, 4096, 4096),
     (3006, 4096, 24_576),

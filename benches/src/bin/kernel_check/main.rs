@@ -5,10 +5,11 @@
 //! ```
 //!
 //! Sections: `matvec` (cuts of the matrix-vector kernel; a variant is outputs, unroll, splits, groups), `streamed` (cuts of the
-//! product on tensor cores: row tiles, unroll, splits, groups), `fused` (what is fused around them), `library` (large products),
+//! product on tensor cores: row tiles, unroll, splits, groups), `fused` (what is fused around them), `library` and `cooperative` (large products),
 //! `rows` (norms, gates, random weights). All of them without a name; `--all` prints every variant.
 //! `--divide 16` takes a sixteenth of every extent, for devices without memory or speed.
 
+mod cooperative;
 mod fused;
 mod library;
 mod matvec;
@@ -43,6 +44,7 @@ fn run<R: KernelRuntime>(options: &Options) {
         ("streamed", streamed::run::<R>),
         ("fused", fused::run::<R>),
         ("library", library::run::<R>),
+        ("cooperative", cooperative::run::<R>),
         ("rows", rows::run::<R>),
     ] {
         if options.wants(name) {

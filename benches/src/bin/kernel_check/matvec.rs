@@ -7,6 +7,7 @@ use alpamayo_backends::layers::{Activation, Linear};
 
 use super::measure::{Cube, Options, Work, dot, host, random, relative_error, row, sample, time, weight_row, weights};
 use burn::tensor::{Tensor, TensorPrimitive};
+use burn_cubecl::kernel::into_contiguous;
 
 /// `(out, in)` of the released model's products.
 const SHAPES: [(usize, usize); 10] = [
@@ -54,7 +55,7 @@ pub fn run<R: KernelRuntime>(device: &R::Device, options: &Options) {
             .collect();
         for &tokens in &options.tokens {
             let x = random::<R>(tokens, columns, device);
-            let input = x.clone().into_primitive().tensor();
+            let input = into_contiguous(x.clone().into_primitive().tensor());
             let x = host::<R, 2>(x);
             let samples: Vec<_> = sample(rows)
                 .into_iter()

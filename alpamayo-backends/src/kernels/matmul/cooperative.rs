@@ -1,0 +1,289 @@
+//! Products of many rows on the matrix units that a graphics API reaches too: cooperative matrices of bf16 with f32 sums.
+//!
+//! Tiles of both operands pass through shared memory, the next ones on their way in registers meanwhile.
+
+use burn::tensor::DType;
+use burn_cubecl::CubeRuntime;
+use burn_cubecl::tensor::CubeTensor;
+use cubecl::cmma::{self, Matrix, MatrixIdent, MatrixLayout};
+use cubecl::ir::{ElemType, FloatKind, features::MmaConfig};
+use cubecl::prelude::*;
+use half::bf16;
+
+use crate::kernels::activation::activate;
+use crate::kernels::product::{Element, Product};
+use crate::kernels::tensors::{array, empty, extents};
+use crate::layers::Activation;
+
+/// Side of a matrix that a plane multiplies at once.
+const SIDE: usize = 16;
+/// Columns per step.
+const DEPTH: usize = 32;
+/// Chunks of eight elements per staged row.
+const CHUNKS: usize = DEPTH / 8;
+/// Chunks from a staged row to the next: odd, so that rows fall on different banks.
+const STRIDE: usize = CHUNKS + 1;
+/// Tokens and weight rows per cube.
+const TILE: usize = 128;
+/// Units per plane.
+const PLANE: usize = 32;
+/// Planes over the tokens, and over the weight rows.
+const PLANES: [usize; 2] = [2, 4];
+const UNITS: usize = PLANE * PLANES[0] * PLANES[1];
+/// Matrices of a plane over its tokens, and over its weight rows.
+const MATRICES: [usize; 2] = [TILE / PLANES[0] / SIDE, TILE / PLANES[1] / SIDE];
+/// Chunks of one operand that a unit stages per step.
+const FETCHES: usize = TILE * CHUNKS / UNITS;
+/// Chunks of one operand's stage.
+const STAGE: usize = TILE * STRIDE;
+/// Shared memory that a cube needs, in bytes.
+const SHARED: usize = 4 * STAGE * 16 + PLANES[0] * PLANES[1] * SIDE * SIDE * 4;
+
+/// Sixteen bytes: eight bf16.
+type Chunk = Vector<u32, Const<4>>;
+
+/// The same, as a row's elements.
+type Elements = Vector<bf16, Const<8>>;
+
+/// Whether the kernel takes the product on this device.
+pub fn takes<R: CubeRuntime>(product: &Product<R>) -> bool {
+    let bf16 = ElemType::Float(FloatKind::BF16).into();
+    let client = &product.weight.values.client;
+    let properties = client.properties();
+    let hardware = &properties.hardware;
+    product.weight.element == Element::Bf16
+        && product.weight.columns.is_multiple_of(8)
+        && hardware.plane_size_min as usize == PLANE
+        && hardware.plane_size_max as usize == PLANE
+        && hardware.max_shared_memory_size >= SHARED
+        && properties.features.matmul.cmma.contains(&MmaConfig {
+            a_type: bf16,
+            b_type: bf16,
+            cd_type: ElemType::Float(FloatKind::F32).into(),
+            m: SIDE as u32,
+            n: SIDE as u32,
+            k: SIDE as u32,
+        })
+}
+
+/// The product of `x` `[tokens, in]`, bf16, in f32. Norm and gate of the product are not computed here.
+pub fn matmul<R: CubeRuntime>(x: &CubeTensor<R>, product: &Product<R>) -> CubeTensor<R> {
+    let (tokens, columns) = extents(x);
+    let weight = &product.weight;
+    let out = empty(x, tokens, weight.rows, DType::F32);
+    // SAFETY: rows and columns are clamped or checked, results checked against the extents.
+    unsafe {
+        cooperative::launch_unchecked::<R>(
+            &x.client,
+            CubeCount::Static(weight.rows.div_ceil(TILE) as u32, tokens.div_ceil(TILE) as u32, 1),
+            CubeDim::new_2d(PLANE as u32, (UNITS / PLANE) as u32),
+            array(x),
+            array(&weight.values),
+            product.bias.as_ref().map(|bias| array(bias)).into(),
+            product.residual.as_ref().map(|residual| array(residual)).into(),
+            array(&out),
+            tokens as u32,
+            weight.rows as u32,
+            (columns / 8) as u32,
+            product.activation,
+        );
+    }
+    out
+}
+
+/// Cube `(block of weight rows, block of tokens)`, units `(plane, planes)`.
+#[cube(launch_unchecked)]
+fn cooperative(
+    x: &Array<Chunk>,
+    weight: &Array<Chunk>,
+    bias: &ComptimeOption<Array<f32>>,
+    residual: &ComptimeOption<Array<f32>>,
+    out: &mut Array<f32>,
+    tokens: u32,
+    rows: u32,
+    chunks: u32,
+    #[comptime] activation: Activation,
+) {
+    let (tokens, rows, chunks) = (tokens as usize, rows as usize, chunks as usize);
+    let first_row = CUBE_POS_X as usize * TILE;
+    let first_token = CUBE_POS_Y as usize * TILE;
+    let plane = UNIT_POS_Y as usize;
+    let (plane_tokens, plane_rows) = (
+        plane / comptime!(PLANES[1]) * comptime!(TILE / PLANES[0]),
+        plane % comptime!(PLANES[1]) * comptime!(TILE / PLANES[1]),
+    );
+
+    // Two stages of x, then two of the weight.
+    let mut stage = SharedMemory::<Elements>::new_aligned(comptime!(4 * STAGE), 16usize);
+    let mut results = SharedMemory::<f32>::new(comptime!(PLANES[0] * PLANES[1] * SIDE * SIDE));
+    let mut sums = Sequence::<Matrix<f32>>::new();
+    #[unroll]
+    for _ in 0..comptime!(MATRICES[0] * MATRICES[1]) {
+        sums.push(Matrix::<f32>::from_value(
+            MatrixIdent::Accumulator,
+            SIDE,
+            SIDE,
+            SIDE,
+            MatrixLayout::Undefined,
+            0.0f32,
+        ));
+    }
+
+    let mut next = Array::<Chunk>::new(comptime!(2 * FETCHES));
+    fetch(
+        x,
+        weight,
+        &mut next,
+        first_token,
+        first_row,
+        0usize,
+        tokens,
+        rows,
+        chunks,
+    );
+    store(&mut stage, &next, 0usize);
+    sync_cube();
+
+    let mut begin = 0usize;
+    let mut current = 0usize;
+    while begin < chunks {
+        let more = begin + CHUNKS < chunks;
+        if more {
+            fetch(
+                x,
+                weight,
+                &mut next,
+                first_token,
+                first_row,
+                begin + CHUNKS,
+                tokens,
+                rows,
+                chunks,
+            );
+        }
+        #[unroll]
+        for step in 0..comptime!(DEPTH / SIDE) {
+            let mut right = Sequence::<Matrix<bf16>>::new();
+            #[unroll]
+            for j in 0..comptime!(MATRICES[1]) {
+                let at = current
+                    + comptime!(2 * STAGE)
+                    + (plane_rows + comptime!(j * SIDE)) * STRIDE
+                    + comptime!(step * SIDE / 8);
+                let matrix =
+                    unsafe { Matrix::<bf16>::uninitialized(MatrixIdent::B, SIDE, SIDE, SIDE, MatrixLayout::ColMajor) };
+                cmma::load(
+                    &matrix,
+                    &stage.slice(at, at + comptime!(SIDE * STRIDE)),
+                    comptime!(8 * STRIDE as u32),
+                );
+                right.push(matrix);
+            }
+            #[unroll]
+            for i in 0..comptime!(MATRICES[0]) {
+                let at = current + (plane_tokens + comptime!(i * SIDE)) * STRIDE + comptime!(step * SIDE / 8);
+                let left =
+                    unsafe { Matrix::<bf16>::uninitialized(MatrixIdent::A, SIDE, SIDE, SIDE, MatrixLayout::RowMajor) };
+                cmma::load(
+                    &left,
+                    &stage.slice(at, at + comptime!(SIDE * STRIDE)),
+                    comptime!(8 * STRIDE as u32),
+                );
+                #[unroll]
+                for j in 0..comptime!(MATRICES[1]) {
+                    let sum = sums.index(comptime!(i * MATRICES[1] + j));
+                    cmma::execute(&left, right.index(j), sum, sum);
+                }
+            }
+        }
+        let other = comptime!(STAGE) - current;
+        if more {
+            store(&mut stage, &next, other);
+        }
+        sync_cube();
+        current = other;
+        begin += CHUNKS;
+    }
+
+    let scratch = plane * comptime!(SIDE * SIDE);
+    let lane = UNIT_POS_X as usize;
+    #[unroll]
+    for i in 0..comptime!(MATRICES[0]) {
+        #[unroll]
+        for j in 0..comptime!(MATRICES[1]) {
+            cmma::store(
+                &mut results.slice_mut(scratch, scratch + comptime!(SIDE * SIDE)),
+                sums.index(comptime!(i * MATRICES[1] + j)),
+                comptime!(SIDE as u32),
+                MatrixLayout::RowMajor,
+            );
+            sync_cube();
+            let token = first_token + plane_tokens + comptime!(i * SIDE) + lane / 2;
+            #[unroll]
+            for part in 0..comptime!(SIDE * SIDE / PLANE) {
+                let column = lane % 2 * comptime!(SIDE * SIDE / PLANE) + part;
+                let row = first_row + plane_rows + comptime!(j * SIDE) + column;
+                if token < tokens && row < rows {
+                    let mut value = results[scratch + lane / 2 * SIDE + column];
+                    #[comptime]
+                    match bias {
+                        ComptimeOption::Some(bias) => {
+                            value += bias[row];
+                        }
+                        ComptimeOption::None => {}
+                    }
+                    value = activate(value, activation);
+                    #[comptime]
+                    match residual {
+                        ComptimeOption::Some(residual) => {
+                            value += residual[token * rows + row];
+                        }
+                        ComptimeOption::None => {}
+                    }
+                    out[token * rows + row] = value;
+                }
+            }
+            sync_cube();
+        }
+    }
+}
+
+/// Loads this unit's chunks of the step at chunk `begin`: of `x`, then of the weight; zeros past the last column.
+#[cube]
+fn fetch(
+    x: &Array<Chunk>,
+    weight: &Array<Chunk>,
+    next: &mut Array<Chunk>,
+    first_token: usize,
+    first_row: usize,
+    begin: usize,
+    tokens: usize,
+    rows: usize,
+    chunks: usize,
+) {
+    #[unroll]
+    for part in 0..FETCHES {
+        let place = UNIT_POS as usize + comptime!(part * UNITS);
+        let column = begin + place % CHUNKS;
+        let mut of_x = Chunk::new(0u32);
+        let mut of_weight = Chunk::new(0u32);
+        if column < chunks {
+            of_x = x[(first_token + place / CHUNKS).min(tokens - 1) * chunks + column];
+            of_weight = weight[(first_row + place / CHUNKS).min(rows - 1) * chunks + column];
+        }
+        next[part] = of_x;
+        next[comptime!(FETCHES + part)] = of_weight;
+    }
+}
+
+/// Puts the loaded chunks into the stages at `offset`.
+#[cube]
+fn store(stage: &mut SharedMemory<Elements>, next: &Array<Chunk>, offset: usize) {
+    #[unroll]
+    for part in 0..FETCHES {
+        let place = UNIT_POS as usize + comptime!(part * UNITS);
+        let at = offset + place / CHUNKS * STRIDE + place % CHUNKS;
+        stage[at] = Elements::reinterpret(next[part]);
+        stage[at + comptime!(2 * STAGE)] = Elements::reinterpret(next[comptime!(FETCHES + part)]);
+    }
+}
