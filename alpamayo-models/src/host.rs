@@ -8,12 +8,12 @@ use burn::tensor::{DType, Int, Tensor, TensorData, backend::Backend};
 use crate::error::{Error, Result};
 
 /// A tensor's values as f32, row-major.
-pub(crate) fn download<B: Backend, const D: usize>(tensor: Tensor<B, D>, context: &'static str) -> Result<Vec<f32>> {
+pub(crate) fn download<B: Backend, const D: usize>(tensor: Tensor<B, D>, context: &str) -> Result<Vec<f32>> {
     read(tensor, context)?.into_vec().map_err(unreadable(context))
 }
 
 /// A tensor's values as f32 where the backend put them on the host.
-pub(crate) fn read<B: Backend, const D: usize>(tensor: Tensor<B, D>, context: &'static str) -> Result<TensorData> {
+pub(crate) fn read<B: Backend, const D: usize>(tensor: Tensor<B, D>, context: &str) -> Result<TensorData> {
     let data = tensor.try_into_data().map_err(unreadable(context))?;
     Ok(if data.dtype == DType::F32 {
         data
@@ -23,7 +23,7 @@ pub(crate) fn read<B: Backend, const D: usize>(tensor: Tensor<B, D>, context: &'
 }
 
 /// The error of values that don't come from the device as they should, to be used in `map_err`.
-pub(crate) fn unreadable<E: Debug>(context: &'static str) -> impl FnOnce(E) -> Error {
+pub(crate) fn unreadable<'a, E: Debug>(context: &'a str) -> impl FnOnce(E) -> Error + use<'a, E> {
     move |error| {
         Error::Backend(BackendError::Device {
             context: context.to_owned(),

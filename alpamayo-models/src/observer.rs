@@ -12,8 +12,8 @@ pub trait Observer<B: Backend>: Send {
         let _ = event;
     }
 
-    /// Whether to compute what nothing but an observer reads: the norm of every prompt token ([`Event::TextNorm`]), and the logits
-    /// of every step whose token is forced ([`Event::StepLogits`]).
+    /// Whether to compute what nothing but an observer reads: the norm of every prompt token ([`Event::TextNorm`]), and every step's
+    /// logits with the trajectory ids masked, also where its token is forced ([`Event::StepLogits`]).
     fn wants_all(&self) -> bool {
         false
     }
@@ -41,7 +41,8 @@ pub enum Event<'a, B: Backend> {
     TextNorm(&'a Tensor<B, 2>),
     /// Logits after each prompt's last token `[clips, vocabulary]`, trajectory ids unmasked.
     LastLogits(&'a Tensor<B, 2>),
-    /// Logits that a step's tokens are chosen from, `[rows, vocabulary]` on the host, before temperature, trajectory ids -inf.
+    /// Logits that a step's tokens are chosen from, `[rows, vocabulary]` on the host, before temperature, trajectory ids -inf; only
+    /// where the observer wants all.
     StepLogits(usize, &'a [f32]),
     /// The expert's input at a flow step `[rows · waypoints, expert hidden]`.
     ActionInProjection(usize, &'a Tensor<B, 2>),

@@ -183,16 +183,16 @@ impl<'a, R: CubeRuntime> Prepare<'a, R> {
     ) {
         let cos = &self.cos;
         let weight = |index: usize| match &self.norms {
-            Some(norms) => array(&norms[index].0.handle, 8),
-            None => array(&cos.handle, 8),
+            Some(norms) => array(&norms[index].0.handle, 4),
+            None => array(&cos.handle, 4),
         };
         let epsilon = |index: usize| self.norms.as_ref().map_or(0.0, |norms| norms[index].1 as f32);
         let tables = TablesLaunch::new(
             weight(0),
             weight(1),
-            array(&cos.handle, 8),
-            array(&self.sin.handle, 8),
-            (cos.meta.strides()[0] / 2) as u32,
+            array(&cos.handle, 4),
+            array(&self.sin.handle, 4),
+            cos.meta.strides()[0] as u32,
             epsilon(0),
             epsilon(1),
             (config.head_dim as f64).powf(-0.5) as f32,
@@ -210,7 +210,7 @@ impl<'a, R: CubeRuntime> Prepare<'a, R> {
                 &self.qkv.client,
                 count,
                 dim,
-                array(&self.qkv.handle, 2 * size_of::<E>()),
+                array(&self.qkv.handle, size_of::<E>()),
                 tables,
                 array(query, 4),
                 array(&target.key, 4),

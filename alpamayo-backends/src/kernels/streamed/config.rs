@@ -76,7 +76,7 @@ impl StreamedShape {
             (true, true) => [2, 1, 4, 2],
             (true, false) => [1, 2, 8, 1],
             (false, true) => [1, 4, 4, 2],
-            (false, false) => [1, 2, 16, 1],
+            (false, false) => [1, 2, 8, 1],
         };
         Self {
             row_tiles,
