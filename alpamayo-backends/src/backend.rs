@@ -55,14 +55,9 @@ pub trait ModelBackend: Backend {
         WeightFormat::F32
     }
 
-    /// How the cache's keys and values are stored beside weights of this format where the user doesn't say.
-    fn default_cache_format(_weights: WeightFormat, _device: &Self::Device) -> CacheFormat {
+    /// How the cache's keys and values are stored where the user doesn't say.
+    fn default_cache_format(_device: &Self::Device) -> CacheFormat {
         CacheFormat::F32
-    }
-
-    /// Bytes of device memory that the backend's allocator holds, in use or kept for reuse, where it tells.
-    fn reserved_memory(_device: &Self::Device) -> Option<u64> {
-        None
     }
 
     /// Pixels of image patches, normalised: `(x - 127.5) / 127.5`, each patch repeated over the temporal patch size.
@@ -94,9 +89,6 @@ pub trait ModelBackend: Backend {
     }
 
     /// `activation(norm(x) · weightᵀ + bias)`: `[tokens, in]` → `[tokens, out]`.
-    ///
-    /// For what another operation reads: the result may be in the element type that products take their rows in, bf16 on
-    /// tensor cores.
     fn norm_project(
         x: Tensor<Self, 2>,
         norm: &Norm<Self>,
@@ -113,8 +105,7 @@ pub trait ModelBackend: Backend {
 
     /// `silu(g) · u` where `g | u = norm(x) · gate_upᵀ`: `[tokens, in]` → `[tokens, intermediate]`.
     ///
-    /// `gate_up` is `[2 · intermediate, in]`: all rows of the gate, then all of the up projection. The result's element type is
-    /// as [`norm_project`](Self::norm_project)'s.
+    /// `gate_up` is `[2 · intermediate, in]`: all rows of the gate, then all of the up projection.
     fn norm_gate_up(x: Tensor<Self, 2>, norm: &Norm<Self>, gate_up: &Linear<Self>) -> Tensor<Self, 2> {
         definition::gate(Self::norm_project(x, norm, gate_up, Activation::None))
     }

@@ -92,18 +92,6 @@ pub enum Error {
     #[error(transparent)]
     Core(#[from] alpamayo_core::Error),
 
-    /// Something of the backends' that failed.
-    #[error(transparent)]
-    Backend(#[from] alpamayo_backends::Error),
-
-    /// Something of the model's that failed.
-    #[error(transparent)]
-    Model(#[from] alpamayo_models::Error),
-
-    /// The device failed while it was measured.
-    #[error("the device failed: {0}; measure something smaller, or free the device")]
-    Device(String),
-
     /// Ctrl-C cannot be listened for.
     #[error("cannot listen for Ctrl-C: {0}")]
     Interrupt(#[from] ctrlc::Error),

@@ -6,7 +6,6 @@ pub mod cli;
 pub mod error;
 pub mod evaluate;
 pub mod figure;
-pub mod latency;
 pub mod parity;
 pub mod report;
 pub mod run;

@@ -8,8 +8,8 @@ use crate::ModelBackend;
 use crate::error::Result;
 use crate::kernels::{self, attention};
 use crate::layers::{
-    Activation, Attention, CacheFormat, HeadNorms, KeyValue, LayerCache, Linear, Norm, Rotary, RowLengths, Weight,
-    WeightFormat, WeightSource,
+    Activation, Attention, HeadNorms, KeyValue, LayerCache, Linear, Norm, Rotary, RowLengths, Weight, WeightFormat,
+    WeightSource,
 };
 
 impl<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement> ModelBackend for CubeBackend<R, F, I, BT> {
@@ -24,21 +24,6 @@ impl<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement> ModelBac
         device: &R::Device,
     ) -> Result<Weight<Self>> {
         kernels::random_weight(shape, amplitude, format, device)
-    }
-
-    fn default_weight_format(_device: &R::Device) -> WeightFormat {
-        WeightFormat::Bf16
-    }
-
-    fn default_cache_format(weights: WeightFormat, _device: &R::Device) -> CacheFormat {
-        match weights {
-            WeightFormat::F32 => CacheFormat::F32,
-            _ => R::cache_format(),
-        }
-    }
-
-    fn reserved_memory(device: &R::Device) -> Option<u64> {
-        R::client(device).memory_usage().ok().map(|usage| usage.bytes_reserved)
     }
 
     fn normalize_pixels(

@@ -9,16 +9,11 @@ pub use burn_cuda::CudaDevice;
 use super::KernelRuntime;
 use crate::kernels::cuda::cublaslt;
 use crate::kernels::linear::LibraryProduct;
-use crate::layers::CacheFormat;
 
 /// Burn's CUDA backend without fusion or autotuning.
 pub type Cuda = CubeBackend<CudaRuntime, f32, i32, u8>;
 
 impl KernelRuntime for CudaRuntime {
-    fn cache_format() -> CacheFormat {
-        CacheFormat::Bf16
-    }
-
     fn has_library(device: &CudaDevice) -> bool {
         cublaslt::is_present(device)
     }

@@ -4,15 +4,9 @@ use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
 
 use crate::kernels::linear::LibraryProduct;
-use crate::layers::CacheFormat;
 
 /// A CubeCL runtime and what its platform offers beyond the kernels that are common to all.
 pub trait KernelRuntime: CubeRuntime {
-    /// How a cache of packed weights' keys and values is stored: bf16 where the runtime has the type.
-    fn cache_format() -> CacheFormat {
-        CacheFormat::F32
-    }
-
     /// Whether the platform has a library of matrix products on this device.
     fn has_library(_device: &Self::Device) -> bool {
         false

@@ -1,7 +1,7 @@
 //! Which kernel takes a product with a stored weight.
 //!
-//! A few rows go to the matrix-vector kernel, which fuses everything around the product, or with tensor cores to the streamed
-//! one. More rows go to the platform's own library where there is one, and to the register-blocked kernel otherwise.
+//! A few rows go to the matrix-vector kernel, which fuses everything around the product. More rows go to the platform's own
+//! library where there is one, and to the register-blocked kernel otherwise.
 
 use burn::tensor::{DType, Tensor};
 use burn_cubecl::tensor::CubeTensor;
@@ -14,7 +14,6 @@ use super::matvec::{MAX_TOKENS, matvec};
 use super::norm::normalize_rows;
 use super::product::{Element, Product};
 use super::round::round;
-use super::streamed::{self, streamed};
 use super::tensors::{convert, extents, float, tensor};
 use crate::definition;
 use crate::instances::KernelRuntime;
@@ -43,7 +42,10 @@ pub fn project<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement
     let Some(product) = Product::new(linear, activation) else {
         return definition::project(x, linear, activation);
     };
-    tensor(multiply(float(x), &product))
+    if x.dims()[0] <= MAX_TOKENS {
+        return tensor(matvec(&full(x), &product));
+    }
+    tensor(many(float(x), &product))
 }
 
 /// See [`ModelBackend::norm_project`](crate::ModelBackend::norm_project).
@@ -53,15 +55,18 @@ pub fn norm_project<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolEl
     linear: &Linear<Cube<R, F, I, BT>>,
     activation: Activation,
 ) -> Tensor<Cube<R, F, I, BT>, 2> {
+    let few = x.dims()[0] <= MAX_TOKENS;
     let x = full(x);
     let Some(product) = Product::new(linear, activation) else {
         return definition::project(definition::normalize(tensor(x), norm), linear, activation);
     };
-    if let Some(product) = fused_norm(&x, norm, &product) {
-        return tensor(multiply(x, &product));
+    if few {
+        return match product.clone().with_norm(norm) {
+            Some(product) => tensor(matvec(&x, &product)),
+            None => tensor(matvec(&normalize_rows(&x, norm, DType::F32), &product)),
+        };
     }
-    let dtype = operand_type(extents(&x).0, &product);
-    tensor(multiply_into(normalize_rows(&x, norm, dtype), &product, dtype))
+    tensor(many(normalize_rows(&x, norm, operand_type(&product)), &product))
 }
 
 /// See [`ModelBackend::project_add`](crate::ModelBackend::project_add).
@@ -74,7 +79,10 @@ pub fn project_add<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolEle
         return residual + definition::project(x, linear, Activation::None);
     };
     product.residual = Some(full(residual));
-    tensor(multiply(float(x), &product))
+    if x.dims()[0] <= MAX_TOKENS {
+        return tensor(matvec(&full(x), &product));
+    }
+    tensor(many(float(x), &product))
 }
 
 /// See [`ModelBackend::norm_gate_up`](crate::ModelBackend::norm_gate_up).
@@ -83,96 +91,43 @@ pub fn norm_gate_up<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolEl
     norm: &Norm<Cube<R, F, I, BT>>,
     gate_up: &Linear<Cube<R, F, I, BT>>,
 ) -> Tensor<Cube<R, F, I, BT>, 2> {
+    let few = x.dims()[0] <= MAX_TOKENS;
     let x = full(x);
-    let Some(product) = Product::new(gate_up, Activation::None) else {
+    let Some(mut product) = Product::new(gate_up, Activation::None) else {
         let projected = definition::project(definition::normalize(tensor(x), norm), gate_up, Activation::None);
         return definition::gate(projected);
     };
-    let tokens = extents(&x).0;
-    let gated = Product {
-        gated: true,
-        ..product.clone()
-    };
-    if let Some(gated) = fused_norm(&x, norm, &gated) {
-        return tensor(multiply(x, &gated));
+    if few {
+        product.gated = true;
+        return match product.clone().with_norm(norm) {
+            Some(product) => tensor(matvec(&x, &product)),
+            None => tensor(matvec(&normalize_rows(&x, norm, DType::F32), &product)),
+        };
     }
-    let dtype = operand_type(tokens, &product);
+    let dtype = operand_type(&product);
     let x = normalize_rows(&x, norm, dtype);
-    match Kernel::choose(tokens, &product) {
-        Kernel::Matvec => tensor(matvec(&x, &gated)),
-        Kernel::Streamed => tensor(streamed(&x, &gated, dtype)),
-        Kernel::Many => {
-            let projected = R::library_product(&LibraryProduct {
-                x: &x,
-                product: &product,
-                dtype,
-            });
-            tensor(gate(
-                &projected.unwrap_or_else(|| matmul(&convert(x, DType::F32), &product)),
-            ))
-        }
-    }
+    let projected = R::library_product(&LibraryProduct {
+        x: &x,
+        product: &product,
+        dtype,
+    });
+    tensor(gate(
+        &projected.unwrap_or_else(|| matmul(&convert(x, DType::F32), &product)),
+    ))
 }
 
-/// Which kernel takes a product with so many rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kernel {
-    /// A few rows in f32.
-    Matvec,
-    /// Up to 64 rows on tensor cores, at memory speed.
-    Streamed,
-    /// The platform's library, or our own tiles.
-    Many,
+/// A product of many rows: by the platform's library, whose epilogues take a bias, a residual and the tanh GELU, or by our own
+/// kernel.
+fn many<R: KernelRuntime>(x: CubeTensor<R>, product: &Product<R>) -> CubeTensor<R> {
+    let x = operand(x, product);
+    library(&x, product).unwrap_or_else(|| matmul(&convert(x, DType::F32), product))
 }
 
-impl Kernel {
-    fn choose<R: KernelRuntime>(tokens: usize, product: &Product<R>) -> Self {
-        if tokens > 1 && streamed::takes(tokens, product) {
-            Self::Streamed
-        } else if tokens <= MAX_TOKENS {
-            Self::Matvec
-        } else {
-            Self::Many
-        }
-    }
-}
-
-/// The product with the norm fused in front, where its kernel can.
-fn fused_norm<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement>(
-    x: &CubeTensor<R>,
-    norm: &Norm<Cube<R, F, I, BT>>,
-    product: &Product<R>,
-) -> Option<Product<R>> {
-    (extents(x).0 <= MAX_TOKENS.min(streamed::MAX_NORMALIZED_TOKENS))
-        .then(|| product.clone().with_norm(norm))
-        .flatten()
-}
-
-/// The product by its kernel, in f32.
-fn multiply<R: KernelRuntime>(x: CubeTensor<R>, product: &Product<R>) -> CubeTensor<R> {
-    multiply_into(x, product, DType::F32)
-}
-
-/// The product by its kernel, where the kernel can in the given element type, otherwise in f32.
-fn multiply_into<R: KernelRuntime>(x: CubeTensor<R>, product: &Product<R>, dtype: DType) -> CubeTensor<R> {
-    match Kernel::choose(extents(&x).0, product) {
-        Kernel::Matvec => matvec(&convert(x, DType::F32), product),
-        Kernel::Streamed => {
-            let x = if x.dtype == DType::F16 { convert(x, DType::F32) } else { x };
-            streamed(&x, product, dtype)
-        }
-        Kernel::Many => {
-            let x = operand(x, product);
-            library(&x, product, dtype).unwrap_or_else(|| matmul(&convert(x, DType::F32), product))
-        }
-    }
-}
-
-/// A product of many rows by the platform's library, whose epilogues take a bias, a residual and the tanh GELU.
-fn library<R: KernelRuntime>(x: &CubeTensor<R>, product: &Product<R>, dtype: DType) -> Option<CubeTensor<R>> {
+fn library<R: KernelRuntime>(x: &CubeTensor<R>, product: &Product<R>) -> Option<CubeTensor<R>> {
     let by_library = |product: &Product<R>, dtype| R::library_product(&LibraryProduct { x, product, dtype });
     match product.activation {
-        Activation::None | Activation::GeluTanh => by_library(product, dtype),
+        Activation::None => by_library(product, DType::F32),
+        Activation::GeluTanh => by_library(product, x.dtype),
         activation => {
             let plain = Product {
                 activation: Activation::None,
@@ -183,19 +138,16 @@ fn library<R: KernelRuntime>(x: &CubeTensor<R>, product: &Product<R>, dtype: DTy
     }
 }
 
-/// The element type in which a product reads its rows: with bf16 weights, what tensor cores take.
-fn operand_type<R: KernelRuntime>(tokens: usize, product: &Product<R>) -> DType {
-    match Kernel::choose(tokens, product) {
-        Kernel::Streamed => DType::BF16,
-        Kernel::Many if product.weight.element == Element::Bf16 && R::has_library(&product.weight.values.device) => {
-            DType::BF16
-        }
+/// The element type in which a product of many rows reads them: with bf16 weights, what tensor cores take.
+fn operand_type<R: KernelRuntime>(product: &Product<R>) -> DType {
+    match product.weight.element {
+        Element::Bf16 if R::has_library(&product.weight.values.device) => DType::BF16,
         _ => DType::F32,
     }
 }
 
 fn operand<R: KernelRuntime>(x: CubeTensor<R>, product: &Product<R>) -> CubeTensor<R> {
-    match (x.dtype, operand_type(extents(&x).0, product)) {
+    match (x.dtype, operand_type(product)) {
         (from, to) if from == to => x,
         (DType::F32, DType::BF16) if extents(&x).1.is_multiple_of(2) => round(&x),
         (_, to) => convert(x, to),

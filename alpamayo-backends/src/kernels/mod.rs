@@ -18,7 +18,6 @@ mod random;
 mod round;
 mod rows;
 mod store;
-pub mod streamed;
 mod tensors;
 #[cfg(all(test, feature = "wgpu", feature = "flex"))]
 mod tests;

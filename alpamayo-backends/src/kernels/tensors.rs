@@ -4,7 +4,6 @@ use burn::tensor::{DType, Int, Shape, Tensor, TensorPrimitive};
 use burn_cubecl::kernel::{cast, into_contiguous};
 use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{BoolElement, CubeBackend, CubeRuntime, FloatElement, IntElement};
-use cubecl::ir::{ElemType, FloatKind, features::MmaConfig};
 use cubecl::prelude::*;
 
 /// The tensor of the runtime behind a float tensor, its rows one after another.
@@ -93,17 +92,4 @@ pub fn plane_size<R: CubeRuntime>(client: &ComputeClient<R>) -> Option<usize> {
     let (low, high) = (properties.hardware.plane_size_min, properties.hardware.plane_size_max);
     let sums = properties.features.plane.contains(cubecl::ir::features::Plane::Ops);
     (sums && low == high && low >= 8).then_some(low as usize)
-}
-
-/// Whether the device multiplies bf16 tiles of 16 x 16 by 16 x 8 whose registers a kernel fills itself.
-pub fn has_bf16_tensor_cores<R: Runtime>(client: &ComputeClient<R>) -> bool {
-    let bf16 = ElemType::Float(FloatKind::BF16).into();
-    client.properties().features.matmul.mma.contains(&MmaConfig {
-        a_type: bf16,
-        b_type: bf16,
-        cd_type: ElemType::Float(FloatKind::F32).into(),
-        m: 16,
-        n: 8,
-        k: 16,
-    })
 }

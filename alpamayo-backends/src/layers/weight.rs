@@ -99,14 +99,6 @@ pub enum WeightFormat {
 }
 
 impl WeightFormat {
-    /// Bytes that a weight takes on the device.
-    pub fn bytes_per_weight(self) -> f64 {
-        match self {
-            Self::F32 => 4.0,
-            Self::F16 | Self::Bf16 => 2.0,
-        }
-    }
-
     /// The float element type that holds the format's values.
     pub fn float_dtype(self) -> DType {
         match self {

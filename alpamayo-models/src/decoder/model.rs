@@ -105,6 +105,6 @@ impl<B: ModelBackend> Decoder<B> {
 
     /// Logits of the given hidden states (before the final norm): `[tokens, hidden]` → `[tokens, vocabulary]`.
     pub fn logits(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
-        B::project(B::normalize(x, &self.norm), &self.lm_head, Activation::None)
+        B::norm_project(x, &self.norm, &self.lm_head, Activation::None)
     }
 }

@@ -35,8 +35,7 @@ impl LoadOptions {
 
     /// The cache format asked for, or the backend's choice.
     pub fn cache_format<B: ModelBackend>(&self, device: &B::Device) -> CacheFormat {
-        self.cache_format
-            .unwrap_or_else(|| B::default_cache_format(self.weight_format::<B>(device), device))
+        self.cache_format.unwrap_or_else(|| B::default_cache_format(device))
     }
 }
 

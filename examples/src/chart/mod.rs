@@ -5,7 +5,7 @@
 //!
 //! - [`axis`]: ranges and ticks;
 //! - [`frame`]: title, axes, grid and legend around the data;
-//! - [`line`], [`scatter`], [`distribution`], [`bar`]: the charts.
+//! - [`mod@line`], [`scatter`], [`distribution`], [`bar`]: the charts.
 
 pub mod axis;
 pub mod bar;

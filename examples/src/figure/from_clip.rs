@@ -76,6 +76,8 @@ fn vehicle(fields: &Map<String, Value>) -> Vehicle {
 mod tests {
     use std::path::PathBuf;
 
+    use serde_json::json;
+
     use super::*;
 
     const CLIPS: [&str; 6] = [
@@ -125,6 +127,55 @@ mod tests {
         // The rural scenes have meadows beside the road: ten metres to the right is not on it.
         assert!(on_grey(&bundled("right_curve"), |point| point) == 1.0);
         assert!(on_grey(&bundled("right_curve"), |[x, y, z]| [x, y - 10.0, z]) == 0.0);
+    }
+
+    /// The clip with its front-wide camera described as NVIDIA's dataset does, by a lens of the same pictures.
+    fn measured(mut clip: Clip) -> Clip {
+        let frame = clip.latest_frame(1).unwrap();
+        let (width, height) = (frame.width() as f64, frame.height() as f64);
+        let rig = clip.extra.remove("camera_rig").unwrap()["1"].clone();
+        let focal = width / 2.0 / (rig["hfov_deg"].as_f64().unwrap() / 2.0).to_radians().tan();
+        // tan θ to the third order: 0.2 % off at 20 degrees, where the road ahead is.
+        let lens = json!({"width": width, "height": height, "cx": width / 2.0, "cy": rig["cy_frac"].as_f64().unwrap() * height,
+            "fw_poly_0": 0.0, "fw_poly_1": focal, "fw_poly_2": 0.0, "fw_poly_3": focal / 3.0, "fw_poly_4": 0.0,
+            "bw_poly_0": 0.0, "bw_poly_1": 1.0 / focal, "bw_poly_2": 0.0, "bw_poly_3": 0.0, "bw_poly_4": 0.0});
+        let place = json!({"qx": -0.5, "qy": 0.5, "qz": -0.5, "qw": 0.5, "x": rig["x"], "y": rig["y"], "z": rig["z"]});
+        clip.extra.insert("camera_intrinsics".into(), json!({"1": lens}));
+        clip.extra.insert("sensor_extrinsics".into(), json!({"1": place}));
+        clip
+    }
+
+    #[test]
+    fn a_measured_camera_puts_the_path_where_its_rig_does() {
+        let clip = bundled("right_curve");
+        let known = FigureInput::from_clip(&clip).cameras[1].projection.unwrap();
+        let clip = measured(clip);
+        assert_eq!(on_grey(&clip, |point| point), 1.0);
+        let mut input = FigureInput::from_clip(&clip);
+        let projections: Vec<bool> = input.cameras.iter().map(|camera| camera.projection.is_some()).collect();
+        assert_eq!(projections, [false, true, false, false]);
+        let projection = input.cameras[1].projection.unwrap();
+        let path = clip.ego_future_xyz.as_deref().unwrap();
+        let ahead = path.iter().filter(|point| (6.0..25.0).contains(&point[0]));
+        let mut compared = 0;
+        for point in ahead.map(|point| point.map(f64::from)) {
+            let (a, b) = (projection.project(point).unwrap(), known.project(point).unwrap());
+            let pixels = [(a[0] - b[0]) * 480.0, (a[1] - b[1]) * 288.0];
+            assert!(pixels[0].hypot(pixels[1]) < 0.5, "{point:?} is {pixels:?} pixels off");
+            compared += 1;
+        }
+        assert!(compared > 5);
+
+        // The path is drawn: the truth's line and what is below it, clipped to the frame.
+        let without = crate::figure::draw(&input).unwrap().to_svg();
+        let trajectory = Trajectory::from_yaws(path.to_vec(), vec![0.0; path.len()]);
+        input.plan(&trajectory, "Follow the curve.");
+        input.cameras[1].projection = None;
+        let unseen = crate::figure::draw(&input).unwrap().to_svg();
+        input.cameras[1].projection = Some(projection);
+        let drawn = crate::figure::draw(&input).unwrap().to_svg();
+        assert!(drawn.matches("<path ").count() > unseen.matches("<path ").count());
+        assert_ne!(drawn, without);
     }
 
     #[test]

@@ -1,11 +1,10 @@
 //! Which kernel carries an attention out, and with what tile.
 
 use burn_cubecl::CubeRuntime;
-use cubecl::ir::{ElemType, FloatKind};
+use cubecl::ir::{ElemType, FloatKind, features::MmaConfig};
 use cubecl::prelude::*;
 
 use super::launch::plane_size;
-use crate::kernels::tensors::has_bf16_tensor_cores;
 
 /// How an attention is carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,8 +85,17 @@ impl Plan {
     }
 }
 
-/// Whether the device multiplies bf16 matrices and loads them from shared memory as they are multiplied.
+/// Whether the device multiplies bf16 matrices that the kernel lays out itself.
 fn has_tensor_cores<R: Runtime>(client: &ComputeClient<R>) -> bool {
+    let matmul = &client.properties().features.matmul;
     let bf16 = ElemType::Float(FloatKind::BF16).into();
-    client.properties().features.matmul.ldmatrix.contains(&bf16) && has_bf16_tensor_cores(client)
+    matmul.ldmatrix.contains(&bf16)
+        && matmul.mma.contains(&MmaConfig {
+            a_type: bf16,
+            b_type: bf16,
+            cd_type: ElemType::Float(FloatKind::F32).into(),
+            m: 16,
+            n: 8,
+            k: 16,
+        })
 }

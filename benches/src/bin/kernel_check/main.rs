@@ -1,12 +1,11 @@
 //! Checks and times the GPU kernels at the released model's shapes, variant by variant.
 //!
 //! ```text
-//! kernel_check <cuda|vulkan> [section …] [--tokens 1,6] [--variants 4,2,2,4;2,4,1,8] [--all] [--divide 1]
+//! kernel_check <cuda|vulkan> [section …] [--tokens 1,6] [--variants 4,2,2,4;2,4,1,8] [--divide 1]
 //! ```
 //!
-//! Sections: `matvec` (cuts of the matrix-vector kernel; a variant is outputs, unroll, splits, groups), `streamed` (cuts of the
-//! product on tensor cores: row tiles, unroll, splits, groups), `fused` (what is fused around them), `library` (large products),
-//! `rows` (norms, gates, random weights). All of them without a name; `--all` prints every variant.
+//! Sections: `matvec` (cuts of the matrix-vector kernel; a variant is outputs, unroll, splits, groups), `fused` (what is fused
+//! around it), `library` (large products), `rows` (norms, gates, random weights). All of them without a name.
 //! `--divide 16` takes a sixteenth of every extent, for devices without memory or speed.
 
 mod fused;
@@ -14,7 +13,6 @@ mod library;
 mod matvec;
 mod measure;
 mod rows;
-mod streamed;
 
 use alpamayo_backends::instances::KernelRuntime;
 use measure::Options;
@@ -40,7 +38,6 @@ fn run<R: KernelRuntime>(options: &Options) {
     measure::header();
     for (name, section) in [
         ("matvec", matvec::run::<R> as fn(&R::Device, &Options)),
-        ("streamed", streamed::run::<R>),
         ("fused", fused::run::<R>),
         ("library", library::run::<R>),
         ("rows", rows::run::<R>),

@@ -94,18 +94,20 @@ pub fn run<R: KernelRuntime>(device: &R::Device, options: &Options) {
                 } else {
                     format!("matvec {label}")
                 };
-                if index == 0 || options.verbose {
-                    let work = Work::Bytes(2 * rows * columns);
-                    let shape = format!("{tokens} x {columns} -> {rows}");
-                    row(&name, &shape, times, work, relative_error(&pairs));
-                }
+                let work = Work::Bytes(2 * rows * columns);
+                row(
+                    &name,
+                    &format!("{tokens} x {columns} -> {rows}"),
+                    times,
+                    work,
+                    relative_error(&pairs),
+                );
                 if times.0 < best.0 {
                     best = (times.0, label);
                 }
             }
-            let rate = (2 * rows * columns) as f64 / best.0 / 1e12;
             println!(
-                "  best {tokens} x {columns} -> {rows}: {} {:.2} us {rate:.3} TB/s",
+                "best for {tokens} x {columns} -> {rows}: {} ({:.2} us)",
                 best.1,
                 best.0 * 1e6
             );

@@ -21,8 +21,6 @@ pub struct Options {
     sections: Vec<String>,
     pub tokens: Vec<usize>,
     pub variants: Vec<[usize; 4]>,
-    /// Whether every variant gets a row, or only the chosen and the best.
-    pub verbose: bool,
     divide: usize,
 }
 
@@ -32,7 +30,6 @@ impl Options {
             sections: Vec::new(),
             tokens: vec![1, 6],
             variants: Vec::new(),
-            verbose: false,
             divide: 1,
         };
         let mut arguments = arguments;
@@ -50,7 +47,6 @@ impl Options {
                     }
                 }
                 "--divide" => options.divide = numbers(&value()?)?.first().copied().unwrap_or(1).max(1),
-                "--all" => options.verbose = true,
                 section => options.sections.push(section.into()),
             }
         }
