@@ -1,1 +1,3 @@
-//! benches
+//! Benches, and what looks at kernels without a GPU.
+#[cfg(feature = "paper")]
+pub mod paper;
