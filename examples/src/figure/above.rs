@@ -11,6 +11,8 @@ use crate::scene::{Color, Point, Rect};
 
 /// Pixels that texts of neighbouring seconds keep between them.
 const SECOND_GAP: f64 = 26.0;
+/// Pixels that the number of a second takes at most, width and height.
+const SECOND_SIZE: [f64; 2] = [24.0, 18.0];
 
 /// Draws the view from above in `area`.
 pub fn draw(input: &FigureInput, extent: &Extent, area: Rect) -> Vec<Node> {
@@ -146,7 +148,7 @@ fn dot(center: Point, radius: f64, fill: Color) -> Node {
     Node::Circle { center, radius, paint }
 }
 
-/// A dot at every full second, and its number where there is room, on the side where what happened is not.
+/// A dot at every full second, and its number where there is room, on the side where what happened is not if there is room there.
 fn numbered_seconds(input: &FigureInput, track: &Track, view: &View, color: Color) -> Vec<Node> {
     let happened: Vec<Point> = match &input.truth {
         Some(truth) => seconds(truth).map(|(_, point)| view.place(point)).collect(),
@@ -154,23 +156,51 @@ fn numbered_seconds(input: &FigureInput, track: &Track, view: &View, color: Colo
     };
     let mut nodes = Vec::new();
     let mut last = view.place([0.0, 0.0]);
+    let mut taken: Vec<Rect> = Vec::new();
     for (second, point) in seconds(track) {
         let center = view.place(point);
         nodes.push(dot(center, 4.6, color));
         if (center[0] - last[0]).hypot(center[1] - last[1]) < SECOND_GAP {
             continue;
         }
-        last = center;
         let truth_is_right = happened.get(second - 1).is_some_and(|truth| truth[0] > center[0] + 1.0);
-        let (aside, anchor) = if truth_is_right {
-            (-12.0, Anchor::End)
-        } else {
-            (12.0, Anchor::Start)
+        let sides = [truth_is_right, !truth_is_right];
+        let mut places = sides.into_iter().map(|is_left| (is_left, beside(center, is_left)));
+        let is_free = |place: &Rect| within(place, &view.panel) && taken.iter().all(|other| apart(place, other));
+        let Some((is_left, place)) = places.find(|(_, place)| is_free(place)) else {
+            continue;
         };
-        let label = Label::new(format!("{second} s"), [center[0] + aside, center[1] + 4.5], SMALL).color(color);
+        last = center;
+        taken.push(place);
+        let (x, anchor) = if is_left {
+            (place.right(), Anchor::End)
+        } else {
+            (place.x, Anchor::Start)
+        };
+        let label = Label::new(format!("{second} s"), [x, center[1] + 4.5], SMALL).color(color);
         nodes.push(label.anchor(anchor).halo(color::PANEL).into());
     }
     nodes
+}
+
+/// Where the number of a second may stand: on the left of its dot or on the right.
+fn beside(center: Point, is_left: bool) -> Rect {
+    const ASIDE: f64 = 12.0;
+    let [width, height] = SECOND_SIZE;
+    let x = if is_left {
+        center[0] - ASIDE - width
+    } else {
+        center[0] + ASIDE
+    };
+    Rect::new(x, center[1] - height / 2.0, width, height)
+}
+
+fn within(inner: &Rect, outer: &Rect) -> bool {
+    inner.x >= outer.x && inner.right() <= outer.right() && inner.y >= outer.y && inner.bottom() <= outer.bottom()
+}
+
+fn apart(a: &Rect, b: &Rect) -> bool {
+    a.right() <= b.x || b.right() <= a.x || a.bottom() <= b.y || b.bottom() <= a.y
 }
 
 /// The vehicle at t0, with its windscreen.
