@@ -1,4 +1,6 @@
-//! Compiled kernels are kept between runs: compiling those of the whole model takes many seconds.
+//! Compiled CUDA kernels are kept between runs: compiling those of the whole model takes many seconds.
+//!
+//! Not those of wgpu: with CubeCL 0.10's cache on, SPIR-V kernels are taken for each other and results are wrong.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;

@@ -12,7 +12,7 @@ mod cuda;
 pub(crate) mod cuda_devices;
 #[cfg(feature = "flex")]
 mod flex;
-#[cfg(feature = "cubecl")]
+#[cfg(feature = "cuda")]
 mod kernel_cache;
 #[cfg(feature = "cubecl")]
 mod runtime;
