@@ -97,13 +97,8 @@ fn print_memory(summary: &CheckpointSummary) {
     for need in &summary.memory {
         let sizes = [need.weight_bytes, need.cache_bytes, need.total_bytes()].map(size);
         let [weights, cache, together] = sizes;
-        let note = need
-            .obstacle
-            .as_ref()
-            .map(|reason| format!("   not possible: {reason}"))
-            .unwrap_or_default();
         println!(
-            "{:<14} {:<8} {:<6} {weights:>12} {cache:>12} {together:>12}{note}",
+            "{:<14} {:<8} {:<6} {weights:>12} {cache:>12} {together:>12}",
             need.backend, need.weights, need.cache
         );
     }

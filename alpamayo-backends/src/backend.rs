@@ -3,6 +3,7 @@
 use burn::tensor::{Int, Tensor, backend::Backend};
 
 use crate::definition;
+use crate::device::Limits;
 use crate::error::Result;
 use crate::layers::{
     Activation, Attention, CacheFormat, HeadNorms, KeyValue, LayerCache, Linear, Norm, Rotary, RowLengths, Weight,
@@ -48,6 +49,11 @@ pub trait ModelBackend: Backend {
     /// Whether the backend can store weights in this format.
     fn supports_format(format: WeightFormat, device: &Self::Device) -> bool {
         definition::supports_format::<Self>(format, device)
+    }
+
+    /// What the device says about itself.
+    fn limits(_device: &Self::Device) -> Limits {
+        Limits::default()
     }
 
     /// How weights are stored where the user doesn't say.

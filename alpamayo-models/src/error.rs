@@ -30,6 +30,15 @@ pub enum Error {
         reason: String,
     },
 
+    /// The device can't hold a weight.
+    #[error("cannot store `{field}`: {source}")]
+    Weight {
+        /// The field of the model that it fills.
+        field: String,
+        /// Why not.
+        source: alpamayo_backends::Error,
+    },
+
     /// An argument of the pipeline has the wrong size or contradicts another.
     #[error("{argument}: {reason}")]
     Argument {
@@ -74,6 +83,15 @@ pub enum Error {
         path: PathBuf,
         /// The field, what is wrong with it, and what to do.
         reason: String,
+    },
+
+    /// A checkpoint could not be written.
+    #[error("cannot write {}: {source}", path.display())]
+    CheckpointWrite {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
     },
 
     /// A checkpoint's tensors are not those of the model that its configuration describes.

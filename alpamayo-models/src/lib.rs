@@ -39,6 +39,7 @@ pub mod parameters;
 pub mod pipeline;
 pub mod random;
 mod rotary;
+pub mod storage;
 #[cfg(test)]
 mod test_data;
 pub mod vision;

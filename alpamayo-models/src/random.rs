@@ -6,6 +6,7 @@ use burn::tensor::Tensor;
 
 use crate::error::Result;
 use crate::parameters::ParameterSource;
+use crate::storage::stored_format;
 
 /// A source of random parameters.
 ///
@@ -32,15 +33,25 @@ impl<'a, B: ModelBackend> RandomParameters<'a, B> {
 }
 
 impl<B: ModelBackend> ParameterSource<B> for RandomParameters<'_, B> {
-    fn linear(&mut self, _field: &str, in_features: usize, out_features: &[usize], bias: bool) -> Result<Linear<B>> {
+    fn linear(&mut self, field: &str, in_features: usize, out_features: &[usize], bias: bool) -> Result<Linear<B>> {
         let rows: usize = out_features.iter().sum();
         let amplitude = (3.0 / in_features.max(1) as f64).sqrt();
-        let weight = B::random_weight((rows, in_features), amplitude, self.format, self.device)?;
+        let weight = B::random_weight(
+            (rows, in_features),
+            amplitude,
+            stored_format(field, self.format),
+            self.device,
+        )?;
         Ok(Linear::new(weight, bias.then(|| self.zeros(rows))))
     }
 
-    fn embedding(&mut self, _field: &str, rows: usize, features: usize) -> Result<Weight<B>> {
-        Ok(B::random_weight((rows, features), 1.0, self.format, self.device)?)
+    fn embedding(&mut self, field: &str, rows: usize, features: usize) -> Result<Weight<B>> {
+        Ok(B::random_weight(
+            (rows, features),
+            1.0,
+            stored_format(field, self.format),
+            self.device,
+        )?)
     }
 
     fn rms_norm(&mut self, _field: &str, features: usize, epsilon: f64) -> Result<RmsNorm<B>> {

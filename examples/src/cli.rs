@@ -22,6 +22,10 @@ pub enum Weights {
     F16,
     /// The checkpoint's own bfloat16.
     Bf16,
+    /// 8 bits, a step per 32 values.
+    Int8,
+    /// 4 bits, a step per 32 values; 8 for vision tower and output head.
+    Int4,
 }
 
 impl From<Weights> for WeightFormat {
@@ -30,6 +34,8 @@ impl From<Weights> for WeightFormat {
             Weights::F32 => Self::F32,
             Weights::F16 => Self::F16,
             Weights::Bf16 => Self::Bf16,
+            Weights::Int8 => Self::Int8,
+            Weights::Int4 => Self::Int4,
         }
     }
 }

@@ -3,6 +3,7 @@
 
 pub mod chart;
 pub mod cli;
+pub mod doctor;
 pub mod error;
 pub mod evaluate;
 pub mod figure;

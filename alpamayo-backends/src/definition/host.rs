@@ -4,20 +4,31 @@ use burn::tensor::{Bytes, DType, TensorData};
 use half::{bf16, f16};
 use rayon::prelude::*;
 
+use super::quantize::{dequantized, quantized_words};
 use crate::error::{Error, Result};
 use crate::layers::{SourceType, WeightFormat, WeightSource};
 
 /// Elements that one core takes at a time.
 const CHUNK: usize = 128 << 10;
 
-/// A source's elements `[rows, columns]` in the format's float type.
+/// A source's elements `[rows, columns]` in the format's float type; of a format of few bits, the values that it holds.
 ///
 /// # Errors
-/// When the bytes don't fill the shape.
+/// When the bytes don't fill the shape, or few bits can't hold the values.
 pub fn host_values(source: &WeightSource<'_>, format: WeightFormat) -> Result<TensorData> {
     check(source)?;
+    let already = matches!(source.source_type, SourceType::Quantized(_));
+    if let Some(quantization) = format.quantization().filter(|_| !already) {
+        let words = quantized_words(source, quantization)?;
+        let source = WeightSource {
+            pieces: vec![words.as_bytes()],
+            source_type: SourceType::Quantized(quantization),
+            ..*source
+        };
+        return host_values(&source, format);
+    }
     let bytes = match format {
-        WeightFormat::F32 => Bytes::from_elems(f32_values(source)),
+        WeightFormat::F32 | WeightFormat::Int8 | WeightFormat::Int4 => Bytes::from_elems(f32_values(source)),
         WeightFormat::F16 => Bytes::from_elems(f16_bits(source)),
         WeightFormat::Bf16 => bf16_bytes(source),
     };
@@ -56,8 +67,8 @@ pub fn even_columns(rows: usize, columns: usize) -> Result<usize> {
     })
 }
 
-fn check(source: &WeightSource<'_>) -> Result<()> {
-    let expected = source.rows * source.columns * source.source_type.size();
+pub(super) fn check(source: &WeightSource<'_>) -> Result<()> {
+    let expected = source.rows * source.source_type.row_bytes(source.columns);
     let actual = source.pieces.iter().map(|piece| piece.len()).sum();
     if actual == expected {
         return Ok(());
@@ -71,8 +82,9 @@ fn check(source: &WeightSource<'_>) -> Result<()> {
     })
 }
 
-fn f32_values(source: &WeightSource<'_>) -> Vec<f32> {
+pub(super) fn f32_values(source: &WeightSource<'_>) -> Vec<f32> {
     match source.source_type {
+        SourceType::Quantized(quantization) => dequantized(source, quantization),
         SourceType::Bf16 => elements(source, |bytes| bf16::from_le_bytes(bytes).to_f32()),
         SourceType::F16 => elements(source, |bytes| f16::from_le_bytes(bytes).to_f32()),
         SourceType::F32 => elements(source, f32::from_le_bytes),
@@ -86,6 +98,10 @@ fn f16_bits(source: &WeightSource<'_>) -> Vec<u16> {
         }),
         SourceType::F16 => elements(source, u16::from_le_bytes),
         SourceType::F32 => elements(source, |bytes| f16::from_f32(f32::from_le_bytes(bytes)).to_bits()),
+        SourceType::Quantized(quantization) => dequantized(source, quantization)
+            .into_iter()
+            .map(|value| f16::from_f32(value).to_bits())
+            .collect(),
     }
 }
 
@@ -98,6 +114,11 @@ fn bf16_bytes(source: &WeightSource<'_>) -> Bytes {
         SourceType::F32 => Bytes::from_elems(elements(source, |bytes| {
             bf16::from_f32(f32::from_le_bytes(bytes)).to_bits()
         })),
+        SourceType::Quantized(quantization) => Bytes::from_elems(
+            (dequantized(source, quantization).into_iter())
+                .map(|value| bf16::from_f32(value).to_bits())
+                .collect::<Vec<u16>>(),
+        ),
     }
 }
 
@@ -125,7 +146,7 @@ fn elements<const SIZE: usize, T: Copy + Default + Send>(
 }
 
 /// The pieces' bytes one after another.
-fn copied(source: &WeightSource<'_>) -> Vec<u8> {
+pub(super) fn copied(source: &WeightSource<'_>) -> Vec<u8> {
     let mut result = vec![0; source.pieces.iter().map(|piece| piece.len()).sum()];
     let mut rest = result.as_mut_slice();
     for piece in &source.pieces {
@@ -162,7 +183,8 @@ mod tests {
                             bytes.extend(f16::from_f32(value).to_le_bytes());
                             exact.push(f16::from_f32(value).to_f32());
                         }
-                        SourceType::F32 => {
+                        // `types` has no other than f32 left; `quantize` tests those of few bits.
+                        SourceType::F32 | SourceType::Quantized(_) => {
                             bytes.extend(value.to_le_bytes());
                             exact.push(value);
                         }
@@ -177,7 +199,7 @@ mod tests {
         #[test]
         fn converts_as_half_does((source_type, columns, bytes, exact) in source(), cut in 0..5usize) {
             let rows = exact.len() / columns;
-            let cut = (cut % (rows + 1)) * columns * source_type.size();
+            let cut = (cut % (rows + 1)) * source_type.row_bytes(columns);
             let source = WeightSource { pieces: vec![&bytes[..cut], &bytes[cut..]], source_type, rows, columns };
             let values = |format| host_values(&source, format).unwrap();
             prop_assert_eq!(values(WeightFormat::F32).to_vec::<f32>().unwrap(), exact.clone());

@@ -11,6 +11,13 @@ pub fn project<B: ModelBackend>(x: Tensor<B, 2>, linear: &Linear<B>, activation:
     let x = x.cast(DType::F32);
     let product = match &linear.weight {
         Weight::Float(weight) if weight.transposed => x.matmul(weight.values.val().cast(DType::F32)),
+        Weight::Split(parts) => {
+            let parts = parts.weights().into_iter().map(|part| {
+                let part = Linear::new(part, None);
+                B::project(x.clone(), &part, Activation::None)
+            });
+            Tensor::cat(parts.collect(), 1)
+        }
         weight => x.matmul(float_weight(weight).transpose()),
     };
     finish(product, linear, activation)

@@ -1,9 +1,12 @@
 //! Moving a large weight to the device piece by piece.
 
+use std::ops::Range;
+
 use burn::tensor::{DType, Int, Tensor, TensorData, backend::Backend};
 
 use super::host::{even_columns, host_values, packed_words};
-use super::weight::{from_values, packed};
+use super::quantize::quantized_words;
+use super::weight::{from_values, packed, quantized};
 use crate::error::{Error, Result};
 use crate::layers::{Weight, WeightFormat, WeightSource};
 
@@ -22,24 +25,21 @@ pub fn store_weight_in_slabs<B: Backend>(
     device: &B::Device,
 ) -> Result<Weight<B>> {
     let WeightSource { rows, columns, .. } = *source;
-    let slab_rows = (slab_bytes / (columns * format.float_dtype().size()).max(1)).max(1);
-    let slabs = (0..rows)
+    let slab_rows = (slab_bytes / format.row_bytes(columns).max(1)).max(1);
+    let slabs: Vec<Range<usize>> = (0..rows)
         .step_by(slab_rows)
-        .map(|start| start..rows.min(start + slab_rows));
-    // In one dimension no backend pads rows.
+        .map(|start| start..rows.min(start + slab_rows))
+        .collect();
+    if let Some(quantization) = format.quantization() {
+        let words = quantization.row_words(columns);
+        let convert = |rows: WeightSource<'_>| quantized_words(&rows, quantization);
+        let tensor = words_in_slabs(source, &slabs, words, convert, device)?;
+        return Ok(quantized(tensor, columns, quantization));
+    }
     if format == WeightFormat::Bf16 {
         let words = even_columns(rows, columns)? / 2;
-        let mut tensor = Tensor::<B, 1, Int>::empty([rows * words], (device, DType::I32));
-        for slab in slabs {
-            let data = TensorData {
-                shape: [slab.len() * words].into(),
-                ..packed_words(&source.rows(slab.clone())?)?
-            };
-            let place = slab.start * words..slab.end * words;
-            tensor = tensor.slice_assign([place], Tensor::from_data(data, (device, DType::I32)));
-            wait::<B>(device)?;
-        }
-        return Ok(packed(tensor.reshape([rows, words])));
+        let tensor = words_in_slabs(source, &slabs, words, |rows| packed_words(&rows), device)?;
+        return Ok(packed(tensor));
     }
     let dtype = format.float_dtype();
     let mut tensor = Tensor::<B, 1>::empty([rows * columns], (device, dtype));
@@ -54,6 +54,27 @@ pub fn store_weight_in_slabs<B: Backend>(
         wait::<B>(device)?;
     }
     Ok(from_values(tensor.reshape([rows, columns]), false))
+}
+
+/// Rows of `words` 32-bit words each, `[rows, words]`. In one dimension no backend pads rows.
+fn words_in_slabs<B: Backend>(
+    source: &WeightSource<'_>,
+    slabs: &[Range<usize>],
+    words: usize,
+    convert: impl Fn(WeightSource<'_>) -> Result<TensorData>,
+    device: &B::Device,
+) -> Result<Tensor<B, 2, Int>> {
+    let mut tensor = Tensor::<B, 1, Int>::empty([source.rows * words], (device, DType::I32));
+    for slab in slabs {
+        let data = TensorData {
+            shape: [slab.len() * words].into(),
+            ..convert(source.rows(slab.clone())?)?
+        };
+        let place = slab.start * words..slab.end * words;
+        tensor = tensor.slice_assign([place], Tensor::from_data(data, (device, DType::I32)));
+        wait::<B>(device)?;
+    }
+    Ok(tensor.reshape([source.rows, words]))
 }
 
 fn wait<B: Backend>(device: &B::Device) -> Result<()> {
@@ -86,7 +107,7 @@ mod tests {
             let source =
                 WeightSource { pieces: vec![&bytes[..cut], &bytes[cut..]], source_type: SourceType::Bf16, rows, columns };
             let device = Default::default();
-            for format in [WeightFormat::F32, WeightFormat::Bf16] {
+            for format in [WeightFormat::F32, WeightFormat::Bf16, WeightFormat::Int8, WeightFormat::Int4] {
                 let whole = Flex::store_weight(&source, format, &device).unwrap();
                 let slabs = store_weight_in_slabs::<Flex>(&source, format, slab_bytes, &device).unwrap();
                 prop_assert_eq!(slabs.shape(), (rows, columns));

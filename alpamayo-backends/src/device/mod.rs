@@ -5,10 +5,12 @@
 
 mod found;
 mod kind;
+mod limits;
 mod run;
 
 pub use found::Found;
 pub use kind::BackendKind;
+pub use limits::Limits;
 pub use run::DeviceVisitor;
 
 use std::fmt;

@@ -103,3 +103,86 @@ pub(crate) fn open(device: Device) -> Result<CandleDevice> {
         message: format!("Candle found no device {index}"),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::TensorData;
+
+    use super::*;
+    use crate::layers::SourceType;
+
+    const ROWS: usize = 7;
+    const COLUMNS: usize = 10;
+
+    /// Values that every float format holds.
+    fn values() -> Vec<f32> {
+        (0..ROWS * COLUMNS)
+            .map(|index| ((index * 37) % 64) as f32 / 32.0 - 1.0)
+            .collect()
+    }
+
+    fn stored(format: WeightFormat) -> Linear<Candle> {
+        let bytes: Vec<u8> = values().iter().flat_map(|value| value.to_le_bytes()).collect();
+        let source = WeightSource {
+            pieces: vec![&bytes],
+            source_type: SourceType::F32,
+            rows: ROWS,
+            columns: COLUMNS,
+        };
+        Linear::new(Candle::store_weight(&source, format, &CandleDevice::Cpu).unwrap(), None)
+    }
+
+    fn row(values: Vec<f32>) -> Tensor<Candle, 2> {
+        let columns = values.len();
+        Tensor::from_data(TensorData::new(values, [1, columns]), (&CandleDevice::Cpu, DType::F32))
+    }
+
+    #[test]
+    fn weights_are_stored_as_products_read_them() {
+        for format in [
+            WeightFormat::F32,
+            WeightFormat::F16,
+            WeightFormat::Bf16,
+            WeightFormat::Int8,
+        ] {
+            let linear = stored(format);
+            let Weight::Float(weight) = &linear.weight else {
+                panic!("Candle stores floats")
+            };
+            assert_eq!(weight.values.dims(), [COLUMNS, ROWS], "input features come first");
+            assert!(weight.transposed);
+        }
+    }
+
+    #[test]
+    fn halves_multiply_on_the_cpu() {
+        let x: Vec<f32> = (0..COLUMNS).map(|index| index as f32 - 4.5).collect();
+        let expected: Vec<f32> = values()
+            .chunks(COLUMNS)
+            .map(|weights| weights.iter().zip(&x).map(|(weight, x)| weight * x).sum())
+            .collect();
+        for format in [WeightFormat::F32, WeightFormat::F16, WeightFormat::Bf16] {
+            let output = Candle::project(row(x.clone()), &stored(format), Activation::None);
+            for (output, expected) in output.into_data().iter::<f32>().zip(&expected) {
+                assert!(
+                    (output - expected).abs() < 1e-5,
+                    "{format:?}: {output} is not {expected}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn the_error_functions_gelu_is_not_the_tanh_form() {
+        let output = |activation| {
+            let data = definition::activate(row(vec![-2.0, 1.0, 3.0]), activation).into_data();
+            data.iter::<f32>().collect::<Vec<f32>>()
+        };
+        // x Φ(x), from tables of the normal distribution.
+        let expected = [-0.045_500_26, 0.841_344_75, 2.995_950_3];
+        for (output, expected) in output(Activation::GeluErf).iter().zip(expected) {
+            assert!((output - expected).abs() < 1e-6, "{output} is not {expected}");
+        }
+        assert!((output(Activation::GeluTanh)[0] - expected[0]).abs() > 5e-5);
+    }
+}

@@ -5,6 +5,7 @@ use burn_cubecl::{BoolElement, CubeBackend, FloatElement, IntElement};
 
 use super::KernelRuntime;
 use crate::ModelBackend;
+use crate::device::Limits;
 use crate::error::{Error, Result};
 use crate::kernels::{self, attention};
 use crate::layers::{
@@ -46,6 +47,10 @@ impl<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement> ModelBac
 
     fn reserved_memory(device: &R::Device) -> Option<u64> {
         R::client(device).memory_usage().ok().map(|usage| usage.bytes_reserved)
+    }
+
+    fn limits(device: &R::Device) -> Limits {
+        kernels::device_limits::<R>(device)
     }
 
     fn normalize_pixels(

@@ -6,7 +6,7 @@ use cubecl::cuda::CudaRuntime;
 
 pub use burn_cuda::CudaDevice;
 
-use super::KernelRuntime;
+use super::{KernelRuntime, cuda_devices};
 use crate::kernels::cuda::cublaslt;
 use crate::kernels::linear::LibraryProduct;
 use crate::layers::CacheFormat;
@@ -17,6 +17,10 @@ pub type Cuda = CubeBackend<CudaRuntime, f32, i32, u8>;
 impl KernelRuntime for CudaRuntime {
     fn cache_format() -> CacheFormat {
         CacheFormat::Bf16
+    }
+
+    fn memory(device: &CudaDevice) -> Option<u64> {
+        cuda_devices::memory(device)
     }
 
     fn has_library(device: &CudaDevice) -> bool {

@@ -28,3 +28,12 @@ pub(crate) fn open(device: Device) -> CudaDevice {
     super::kernel_cache::enable();
     CudaDevice::new(device.index)
 }
+
+/// Bytes of a device's memory.
+pub(crate) fn memory(device: &CudaDevice) -> Option<u64> {
+    let device = result::device::get(i32::try_from(device.index).ok()?).ok()?;
+    // SAFETY: the device was just given by the driver.
+    unsafe { result::device::total_mem(device) }
+        .ok()
+        .map(|bytes| bytes as u64)
+}

@@ -13,6 +13,11 @@ pub trait KernelRuntime: CubeRuntime {
         CacheFormat::F32
     }
 
+    /// Bytes of the device's memory, where the platform tells.
+    fn memory(_device: &Self::Device) -> Option<u64> {
+        None
+    }
+
     /// Whether the platform has a library of matrix products on this device.
     fn has_library(_device: &Self::Device) -> bool {
         false

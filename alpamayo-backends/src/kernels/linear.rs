@@ -13,12 +13,17 @@ use super::matmul::{cooperative, matmul};
 use super::matvec::{MAX_TOKENS, matvec};
 use super::norm::normalize_rows;
 use super::product::{Element, Product};
+use super::quantized;
 use super::round::round;
 use super::streamed::{self, streamed};
 use super::tensors::{convert, extents, float, tensor};
 use crate::definition;
 use crate::instances::KernelRuntime;
 use crate::layers::{Activation, Linear, Norm};
+
+/// Rows up to which weights of few bits are read as they are where there is no library: beyond, widening them once is cheaper
+/// than in every tile.
+const MAX_PACKED_TOKENS: usize = 128;
 
 type Cube<R, F, I, BT> = CubeBackend<R, F, I, BT>;
 
@@ -40,7 +45,7 @@ pub fn project<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement
     linear: &Linear<Cube<R, F, I, BT>>,
     activation: Activation,
 ) -> Tensor<Cube<R, F, I, BT>, 2> {
-    let Some(product) = Product::new(linear, activation) else {
+    let Some(product) = product_of(x.dims()[0], linear, activation) else {
         return definition::project(x, linear, activation);
     };
     tensor(multiply(float(x), &product))
@@ -54,7 +59,7 @@ pub fn norm_project<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolEl
     activation: Activation,
 ) -> Tensor<Cube<R, F, I, BT>, 2> {
     let x = full(x);
-    let Some(product) = Product::new(linear, activation) else {
+    let Some(product) = product_of(extents(&x).0, linear, activation) else {
         return definition::project(definition::normalize(tensor(x), norm), linear, activation);
     };
     if let Some(product) = fused_norm(&x, norm, &product) {
@@ -70,7 +75,7 @@ pub fn project_add<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolEle
     linear: &Linear<Cube<R, F, I, BT>>,
     residual: Tensor<Cube<R, F, I, BT>, 2>,
 ) -> Tensor<Cube<R, F, I, BT>, 2> {
-    let Some(mut product) = Product::new(linear, Activation::None) else {
+    let Some(mut product) = product_of(x.dims()[0], linear, Activation::None) else {
         return residual + definition::project(x, linear, Activation::None);
     };
     product.residual = Some(full(residual));
@@ -84,7 +89,7 @@ pub fn norm_gate_up<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolEl
     gate_up: &Linear<Cube<R, F, I, BT>>,
 ) -> Tensor<Cube<R, F, I, BT>, 2> {
     let x = full(x);
-    let Some(product) = Product::new(gate_up, Activation::None) else {
+    let Some(product) = product_of(extents(&x).0, gate_up, Activation::None) else {
         let projected = definition::project(definition::normalize(tensor(x), norm), gate_up, Activation::None);
         return definition::gate(projected);
     };
@@ -110,6 +115,20 @@ pub fn norm_gate_up<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolEl
             tensor(gate(&projected.unwrap_or_else(|| tiles(x, &product))))
         }
     }
+}
+
+/// The product of a linear layer with so many rows; a weight of few bits is widened first where its kernels don't take them.
+fn product_of<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement>(
+    tokens: usize,
+    linear: &Linear<Cube<R, F, I, BT>>,
+    activation: Activation,
+) -> Option<Product<R>> {
+    let product = Product::new(linear, activation)?;
+    let library = R::has_library(&product.weight.values.device);
+    Some(match Kernel::choose(tokens, &product) {
+        Kernel::Many if library || tokens > MAX_PACKED_TOKENS => quantized::widened(product),
+        _ => product,
+    })
 }
 
 /// Which kernel takes a product with so many rows.

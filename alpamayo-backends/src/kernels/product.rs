@@ -5,7 +5,7 @@ use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{BoolElement, CubeBackend, CubeRuntime, FloatElement, IntElement};
 
 use super::tensors::{extents, float, int};
-use crate::layers::{Activation, Linear, Norm, Weight};
+use crate::layers::{Activation, Linear, Norm, Quantization, Weight};
 
 /// How a weight's elements lie in 32-bit words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -16,14 +16,29 @@ pub enum Element {
     F16,
     /// Two bf16.
     Bf16,
+    /// Four codes of 8 bits; the steps follow a row's codes.
+    Int8,
+    /// Eight codes of 4 bits; the steps follow a row's codes.
+    Int4,
 }
 
 impl Element {
-    /// Elements per word.
+    /// Elements per word, steps not counted.
     pub fn per_word(self) -> usize {
         match self {
             Self::F32 => 1,
             Self::F16 | Self::Bf16 => 2,
+            Self::Int8 => 4,
+            Self::Int4 => 8,
+        }
+    }
+
+    /// The scheme of few bits.
+    pub fn quantization(self) -> Option<Quantization> {
+        match self {
+            Self::Int8 => Some(Quantization::Int8),
+            Self::Int4 => Some(Quantization::Int4),
+            Self::F32 | Self::F16 | Self::Bf16 => None,
         }
     }
 }
@@ -42,14 +57,15 @@ pub struct StoredWeight<R: CubeRuntime> {
 }
 
 impl<R: CubeRuntime> StoredWeight<R> {
-    /// The weight's buffer, or `None` where the kernels can't read its layout: stored input first, or rows that don't end on a
-    /// word.
+    /// The weight's buffer, or `None` where the kernels can't read its layout: stored input first, in parts, or rows that don't
+    /// end on a word.
     pub fn new<F: FloatElement, I: IntElement, BT: BoolElement>(
         weight: &Weight<CubeBackend<R, F, I, BT>>,
     ) -> Option<Self> {
         let (rows, columns) = weight.shape();
         let (values, element) = match weight {
             Weight::Float(weight) if weight.transposed => return None,
+            Weight::Split(_) => return None,
             Weight::Float(weight) => {
                 let values = float(weight.values.val());
                 let element = match values.dtype {
@@ -61,8 +77,16 @@ impl<R: CubeRuntime> StoredWeight<R> {
                 (values, element)
             }
             Weight::Bf16(weight) => (int(weight.words.val()), Element::Bf16),
+            Weight::Quantized(weight) => {
+                let element = match weight.quantization {
+                    Quantization::Int8 => Element::Int8,
+                    Quantization::Int4 => Element::Int4,
+                };
+                (int(weight.words.val()), element)
+            }
         };
-        columns.is_multiple_of(element.per_word()).then_some(Self {
+        let padded = element.quantization().is_some();
+        (padded || columns.is_multiple_of(element.per_word())).then_some(Self {
             values,
             element,
             rows,
@@ -72,7 +96,10 @@ impl<R: CubeRuntime> StoredWeight<R> {
 
     /// Words per row.
     pub fn words(&self) -> usize {
-        self.columns / self.element.per_word()
+        match self.element.quantization() {
+            Some(quantization) => quantization.row_words(self.columns),
+            None => self.columns / self.element.per_word(),
+        }
     }
 }
 

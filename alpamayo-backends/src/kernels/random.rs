@@ -8,6 +8,7 @@ use cubecl::prelude::*;
 
 use super::bits;
 use super::tensors::{array, cubes, empty_on};
+use super::{limits, quantized};
 use crate::definition;
 use crate::error::Result;
 use crate::instances::KernelRuntime;
@@ -23,8 +24,28 @@ pub fn random_weight<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolE
     format: WeightFormat,
     device: &R::Device,
 ) -> Result<Weight<CubeBackend<R, F, I, BT>>> {
+    limits::in_parts::<R, _>(shape, format, device, |rows| {
+        random_part((rows.len(), shape.1), amplitude, format, device)
+    })
+}
+
+fn random_part<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement>(
+    shape: (usize, usize),
+    amplitude: f64,
+    format: WeightFormat,
+    device: &R::Device,
+) -> Result<Weight<CubeBackend<R, F, I, BT>>> {
     static SEED: AtomicU32 = AtomicU32::new(1);
     let (rows, columns) = shape;
+    let seed = SEED.fetch_add(1, Ordering::Relaxed);
+    if let Some(quantization) = format.quantization() {
+        let words = quantized::random_words::<R>(shape, amplitude as f32, quantization, seed, device);
+        return Ok(definition::quantized(
+            Tensor::from_primitive(words),
+            columns,
+            quantization,
+        ));
+    }
     if format != WeightFormat::Bf16 || columns % 2 == 1 {
         return definition::random_weight(shape, amplitude, format, device);
     }
@@ -38,7 +59,7 @@ pub fn random_weight<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolE
             cubes(count.div_ceil(UNITS)),
             CubeDim::new_1d(UNITS as u32),
             array(&words),
-            SEED.fetch_add(1, Ordering::Relaxed),
+            seed,
             amplitude as f32,
         );
     }
@@ -56,7 +77,7 @@ fn random_words(words: &mut Array<u32>, seed: u32, amplitude: f32) {
 
 /// A bijective mix of 32 bits.
 #[cube]
-fn hash(value: u32) -> u32 {
+pub(super) fn hash(value: u32) -> u32 {
     let mut x = value;
     x = (x ^ (x >> 16)) * 0x7feb_352du32;
     x = (x ^ (x >> 15)) * 0x846c_a68bu32;

@@ -9,6 +9,7 @@ use super::matmul::{TileConfig, matmul_with};
 use super::matvec::{MatvecConfig, MatvecShape, matvec, matvec_with};
 use super::norm::normalize_rows;
 use super::product::Product;
+use super::quantized;
 use super::round::round;
 use super::tensors::{float, tensor};
 use crate::instances::{Flex, Wgpu, WgpuDevice};
@@ -84,7 +85,9 @@ impl Case {
         let formats = prop_oneof![
             Just(WeightFormat::F32),
             Just(WeightFormat::F16),
-            Just(WeightFormat::Bf16)
+            Just(WeightFormat::Bf16),
+            Just(WeightFormat::Int8),
+            Just(WeightFormat::Int4)
         ];
         let activations = prop_oneof![
             Just(Activation::None),
@@ -157,7 +160,7 @@ impl Case {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(10))]
 
     #[test]
     fn a_product_of_few_rows_is_its_definition(case in Case::any()) {
@@ -196,7 +199,10 @@ proptest! {
         let hardware = &x.client.properties().hardware;
         let plane = (planes && hardware.plane_size_min == hardware.plane_size_max).then_some(hardware.plane_size_min as usize);
         let shape = MatvecShape { outputs: 2 * pairs, unroll, splits, groups, lanes: plane.unwrap_or(8), planes: plane.is_some() };
-        let output = matvec_with(&x, &product, MatvecConfig::new(shape, case.tokens, &product));
+        let output = match case.format.quantization() {
+            Some(scheme) => quantized::matvec_with(&x, &product, scheme, shape),
+            None => matvec_with(&x, &product, MatvecConfig::new(shape, case.tokens, &product)),
+        };
         assert_close(&host(tensor::<_, f32, i32, u32, 2>(output)), &case.expected(), 2e-5);
     }
 
@@ -305,8 +311,77 @@ fn stored_weights_keep_their_values() {
                 .flat_map(|word| [word as u16, (word >> 16) as u16])
                 .map(|bits| bf16::from_bits(bits).to_f32())
                 .collect(),
+            Weight::Quantized(_) | Weight::Split(_) => panic!("{format:?} is neither of few bits nor in parts here"),
         };
         assert_eq!(stored, expected, "{format:?}");
+    }
+}
+
+#[test]
+fn a_weight_in_parts_is_the_weight() {
+    fn run<B: ModelBackend>(cuts: &[usize], format: WeightFormat, device: &B::Device) -> [Vec<f32>; 3] {
+        let all = values(17, 20 * 64);
+        let parts: Vec<Weight<B>> = cuts
+            .windows(2)
+            .map(|cut| weight(&all[cut[0] * 64..cut[1] * 64], cut[1] - cut[0], format, device))
+            .collect();
+        let weight = Weight::from_parts(parts);
+        assert_eq!(weight.shape(), (20, 64));
+        let ids = Tensor::<B, 1, Int>::from_data(TensorData::new(vec![19, 0, 7, 8, 7], [5]), (device, DType::I32));
+        let rows = B::lookup_rows(ids, &weight);
+        let x = || matrix::<B>(&values(18, 3 * 64), 3, device);
+        let norm = Norm::rms(vector(&values(4, 64), device), 1e-6);
+        let linear = Linear::new(weight, Some(vector(&values(2, 20), device)));
+        let projected = B::norm_project(x(), &norm, &linear, Activation::Silu);
+        let gated = B::norm_gate_up(x(), &norm, &Linear { bias: None, ..linear });
+        [host(rows), host(projected), host(gated)]
+    }
+    for format in [
+        WeightFormat::F32,
+        WeightFormat::Bf16,
+        WeightFormat::Int8,
+        WeightFormat::Int4,
+    ] {
+        let expected = run::<Flex>(&[0, 20], format, &Default::default());
+        for found in [
+            run::<Flex>(&[0, 8, 13, 20], format, &Default::default()),
+            run::<Wgpu>(&[0, 8, 13, 20], format, &WgpuDevice::default()),
+        ] {
+            for (found, expected) in found.iter().zip(&expected) {
+                assert_close(found, expected, 2e-5);
+            }
+        }
+    }
+}
+
+#[test]
+fn large_weights_arrive_in_slabs() {
+    let device = WgpuDevice::default();
+    let expected = values(15, 70 * 300);
+    let bytes: Vec<u8> = expected.iter().flat_map(|value| value.to_le_bytes()).collect();
+    let source = WeightSource {
+        pieces: vec![&bytes],
+        source_type: SourceType::F32,
+        rows: 70,
+        columns: 300,
+    };
+    let x = values(16, 300);
+    for format in [
+        WeightFormat::F32,
+        WeightFormat::Bf16,
+        WeightFormat::Int8,
+        WeightFormat::Int4,
+    ] {
+        let product = |weight: Weight<Wgpu>| {
+            host(Wgpu::project(
+                matrix(&x, 1, &device),
+                &Linear::new(weight, None),
+                Activation::None,
+            ))
+        };
+        let slabs = definition::store_weight_in_slabs::<Wgpu>(&source, format, 5000, &device).unwrap();
+        let whole = Wgpu::store_weight(&source, format, &device).unwrap();
+        assert_eq!(product(slabs), product(whole), "{format:?}");
     }
 }
 

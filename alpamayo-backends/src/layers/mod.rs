@@ -3,11 +3,13 @@
 mod cache;
 mod linear;
 mod norm;
+mod quantized;
 mod rotary;
 mod weight;
 
 pub use cache::{CacheConfig, CacheFormat, KeyValue, LayerCache, RowLengths};
 pub use linear::{Activation, Linear};
 pub use norm::{LayerNorm, Norm, RmsNorm};
+pub use quantized::{Quantization, QuantizedWeight};
 pub use rotary::{Attention, HeadNorms, Rotary};
-pub use weight::{FloatWeight, PackedWeight, SourceType, Weight, WeightFormat, WeightSource};
+pub use weight::{FloatWeight, PackedWeight, SourceType, Weight, WeightFormat, WeightParts, WeightSource};

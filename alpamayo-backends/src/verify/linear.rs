@@ -5,6 +5,7 @@ use burn::tensor::{Int, Tensor};
 use super::host;
 use super::{Bench, ModelShapes};
 use crate::ModelBackend;
+use crate::definition;
 use crate::error::Result;
 use crate::layers::{Activation, Linear, Norm, SourceType, WeightSource};
 
@@ -77,6 +78,9 @@ impl<B: ModelBackend> Layer<B> {
             columns,
         };
         let weight = B::store_weight(&source, bench.formats.weight, bench.device)?;
+        // What the format keeps of the values is what the product is to be of.
+        let kept = definition::host_values(&source, bench.formats.weight)?;
+        let values = kept.iter::<f32>().collect();
         let (bias, bias_tensor) = bench.vector(rows, 0.0, 0.5);
         Ok(Self {
             linear: Linear::new(weight, Some(bias_tensor)),
@@ -193,7 +197,7 @@ fn table<B: ModelBackend>(bench: &mut Bench<'_, B>, shapes: &ModelShapes) -> Res
         rows,
         columns,
     };
-    let table = B::store_table(&source, bench.formats.weight, bench.device)?;
+    let table = B::store_table(&source, bench.formats.weight.of_tables(), bench.device)?;
     let ids = bench.random.sample(rows, SAMPLED);
     let indices: Vec<i32> = ids.iter().map(|&id| id as i32).collect();
     let output = B::lookup_rows(Tensor::<B, 1, Int>::from_ints(indices.as_slice(), bench.device), &table);

@@ -205,7 +205,7 @@ mod tests {
     #[cfg(feature = "candle")]
     #[test]
     fn candle_computes_every_operation_as_defined() {
-        for weight in [WeightFormat::F32, WeightFormat::Bf16] {
+        for weight in WeightFormat::ALL {
             let formats = Formats {
                 weight,
                 cache: CacheFormat::F32,
@@ -217,14 +217,16 @@ mod tests {
     }
 
     #[test]
-    fn packed_bf16_weights_are_read_exactly() {
-        let formats = Formats {
-            weight: WeightFormat::Bf16,
-            cache: CacheFormat::F32,
-        };
-        let checks = verify::<crate::instances::Flex>(&ModelShapes::small(), formats, &Default::default()).unwrap();
-        for check in checks {
-            assert!(check.relative_error < 1e-5, "{check:?}");
+    fn packed_weights_are_read_exactly() {
+        for weight in [WeightFormat::Bf16, WeightFormat::Int8, WeightFormat::Int4] {
+            let formats = Formats {
+                weight,
+                cache: CacheFormat::F32,
+            };
+            let checks = verify::<crate::instances::Flex>(&ModelShapes::small(), formats, &Default::default()).unwrap();
+            for check in checks {
+                assert!(check.relative_error < 1e-5, "{check:?}");
+            }
         }
     }
 

@@ -1,9 +1,11 @@
 //! A checkpoint on disk: one safetensors file, or shards with an index. Only headers are read here.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 
+use alpamayo_backends::layers::Quantization;
 use safetensors::Dtype;
 use serde::Deserialize;
 
@@ -17,13 +19,41 @@ pub const SINGLE_FILE: &str = "model.safetensors";
 /// The name of the file that lists a checkpoint's shards.
 pub const INDEX_FILE: &str = "model.safetensors.index.json";
 
+/// What a tensor of few bits holds: rows of 32-bit words, as [`Quantization`] lays them out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QuantizedEntry {
+    /// The scheme.
+    pub quantization: Quantization,
+    /// Values per row.
+    pub columns: usize,
+}
+
+impl QuantizedEntry {
+    /// As a checkpoint's metadata describes it: `int8 4096`.
+    fn parse(text: &str) -> Option<Self> {
+        let (scheme, columns) = text.split_once(' ')?;
+        Some(Self {
+            quantization: Quantization::from_name(scheme)?,
+            columns: columns.parse().ok()?,
+        })
+    }
+}
+
+impl fmt::Display for QuantizedEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.quantization.name(), self.columns)
+    }
+}
+
 /// A tensor's entry in a checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorEntry {
     /// Element type.
     pub dtype: Dtype,
-    /// Extents, outermost first.
+    /// Extents as stored, outermost first.
     pub shape: Vec<usize>,
+    /// What the rows hold where they are of few bits.
+    pub quantized: Option<QuantizedEntry>,
     /// Which of the checkpoint's files holds it.
     pub(super) shard: usize,
     /// Its bytes in that file.
@@ -33,8 +63,12 @@ pub struct TensorEntry {
 impl TensorEntry {
     /// Number of values.
     pub fn elements(&self) -> usize {
-        // The header was checked: this product fits the file.
-        self.shape.iter().product()
+        match (self.quantized, self.shape.first()) {
+            // The metadata's word, until it is compared with a model.
+            (Some(quantized), Some(rows)) => rows.saturating_mul(quantized.columns),
+            // The header was checked: this product fits the file.
+            _ => self.shape.iter().product(),
+        }
     }
 
     /// Size in bytes.
@@ -120,11 +154,15 @@ impl Checkpoint {
     fn add(&mut self, shard: Shard) -> Result<()> {
         let header = read_header(shard.file.path(), shard.file.bytes())?;
         let number = self.shards.len();
+        let descriptions = header.metadata.metadata().clone().unwrap_or_default();
         for (name, info) in header.metadata.tensors() {
+            // Other programs put what they like into the metadata: only a tensor's name with a scheme means something here.
+            let quantized = descriptions.get(&name).and_then(|text| QuantizedEntry::parse(text));
             let (start, end) = info.data_offsets;
             let entry = TensorEntry {
                 dtype: info.dtype,
                 shape: info.shape.clone(),
+                quantized,
                 shard: number,
                 range: header.data_start + start..header.data_start + end,
             };
@@ -198,6 +236,13 @@ impl Checkpoint {
     /// The path of the file that holds a tensor.
     pub(super) fn path_of(&self, entry: &TensorEntry) -> &Path {
         self.shards[entry.shard].file.path()
+    }
+
+    /// The scheme that the checkpoint was quantised with: the one of fewest bits that a tensor is in, since every scheme leaves some
+    /// tensors at more.
+    pub fn quantization(&self) -> Option<Quantization> {
+        let schemes = self.tensors.values().filter_map(|entry| entry.quantized);
+        schemes.map(|quantized| quantized.quantization).max()
     }
 
     /// A tensor's bytes, little-endian, row-major: mapped, read from disk when looked at.

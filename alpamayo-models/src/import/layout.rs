@@ -178,6 +178,11 @@ pub struct ExpectedTensor {
 }
 
 impl ExpectedTensor {
+    /// Whether it is stored as a matrix in the format asked for; everything else is f32.
+    pub fn is_matrix(&self) -> bool {
+        self.shape.len() > 1 && self.part != Part::Buffers
+    }
+
     /// Number of values, saturating.
     pub fn elements(&self) -> usize {
         self.shape

@@ -5,15 +5,13 @@ use alpamayo_backends::layers::{CacheFormat, WeightFormat};
 use alpamayo_core::ModelConfig;
 use serde::Serialize;
 
-use super::layout::{ExpectedTensor, Part, expected_tensors};
+use super::layout::{ExpectedTensor, expected_tensors};
+use crate::storage::stored_format;
 
 /// Images of one clip: four cameras, four frames each.
 const IMAGES: usize = 16;
 /// Tokens of the prompt's words, generously; the rest of a prompt is images and history.
 const WORDS: usize = 64;
-/// The largest storage binding of Vulkan, Metal and WebGPU as wgpu gives it: 2³¹ - 1 bytes.
-const LARGEST_BINDING: u64 = (1 << 31) - 1;
-
 /// What is held in the key-value cache at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Workload {
@@ -70,8 +68,8 @@ pub struct MemoryNeed {
     pub weight_bytes: u64,
     /// Bytes of the key-value cache.
     pub cache_bytes: u64,
-    /// Why this can't work, where it can't.
-    pub obstacle: Option<String>,
+    /// Bytes of the largest parameter, which is stored in parts where the device can't read so much as one buffer.
+    pub largest_bytes: u64,
 }
 
 impl MemoryNeed {
@@ -92,14 +90,18 @@ pub fn memory_needs(config: &ModelConfig, workload: &Workload) -> Vec<MemoryNeed
     needs
         .map(|(kind, weights, cache)| MemoryNeed {
             backend: kind.name(),
-            weights: format_name(weights),
+            weights: weights.name(),
             cache: match cache {
                 CacheFormat::F32 => "f32",
                 CacheFormat::Bf16 => "bf16",
             },
-            weight_bytes: tensors.iter().map(|tensor| stored_bytes(tensor, weights)).sum(),
+            weight_bytes: weight_bytes(config, weights),
             cache_bytes: workload.cache_bytes(config, cache),
-            obstacle: obstacle(kind, weights, &tensors),
+            largest_bytes: tensors
+                .iter()
+                .map(|tensor| stored_bytes(tensor, weights))
+                .max()
+                .unwrap_or(0),
         })
         .collect()
 }
@@ -108,46 +110,45 @@ pub fn memory_needs(config: &ModelConfig, workload: &Workload) -> Vec<MemoryNeed
 fn precisions(kind: BackendKind) -> &'static [(WeightFormat, CacheFormat)] {
     use BackendKind::{Candle, CandleCuda, CandleMetal, Cpu, Cuda, Metal, Vulkan, WebGpu};
     match kind {
-        Cuda | CandleCuda | CandleMetal => &[
+        Cuda => &[
+            (WeightFormat::F32, CacheFormat::F32),
             (WeightFormat::Bf16, CacheFormat::Bf16),
-            (WeightFormat::F32, CacheFormat::F32),
+            (WeightFormat::Int8, CacheFormat::Bf16),
+            (WeightFormat::Int4, CacheFormat::Bf16),
         ],
-        Metal | Vulkan | WebGpu | Cpu | Candle => &[
-            (WeightFormat::Bf16, CacheFormat::F32),
+        CandleCuda | CandleMetal => &[
             (WeightFormat::F32, CacheFormat::F32),
+            (WeightFormat::Bf16, CacheFormat::Bf16),
+        ],
+        Metal | Vulkan | WebGpu | Cpu => &[
+            (WeightFormat::F32, CacheFormat::F32),
+            (WeightFormat::Bf16, CacheFormat::F32),
+            (WeightFormat::Int8, CacheFormat::F32),
+            (WeightFormat::Int4, CacheFormat::F32),
+        ],
+        Candle => &[
+            (WeightFormat::F32, CacheFormat::F32),
+            (WeightFormat::Bf16, CacheFormat::F32),
         ],
     }
 }
 
-fn format_name(format: WeightFormat) -> &'static str {
-    match format {
-        WeightFormat::F32 => "f32",
-        WeightFormat::F16 => "f16",
-        WeightFormat::Bf16 => "bf16",
-        _ => "other",
-    }
+/// Bytes of a model's parameters on the device where matrices are stored in a format.
+pub fn weight_bytes(config: &ModelConfig, format: WeightFormat) -> u64 {
+    let tensors = expected_tensors(config);
+    tensors.iter().map(|tensor| stored_bytes(tensor, format)).sum()
 }
 
 /// Bytes of a tensor on the device.
 fn stored_bytes(tensor: &ExpectedTensor, format: WeightFormat) -> u64 {
-    let matrix = tensor.shape.len() > 1 && tensor.part != Part::Buffers;
-    let size = match format {
-        WeightFormat::F16 | WeightFormat::Bf16 if matrix => 2,
-        _ => 4,
-    };
-    tensor.elements() as u64 * size
-}
-
-fn obstacle(kind: BackendKind, format: WeightFormat, tensors: &[ExpectedTensor]) -> Option<String> {
-    if !matches!(kind, BackendKind::Metal | BackendKind::Vulkan | BackendKind::WebGpu) {
-        return None;
+    match tensor.shape.split_first() {
+        Some((&rows, columns)) if tensor.is_matrix() => {
+            let columns = columns
+                .iter()
+                .fold(1, |product: usize, &extent| product.saturating_mul(extent));
+            let row = stored_format(&tensor.field, format).row_bytes(columns);
+            (rows as u64).saturating_mul(row as u64)
+        }
+        _ => (tensor.elements() as u64).saturating_mul(4),
     }
-    let largest = tensors.iter().max_by_key(|tensor| stored_bytes(tensor, format))?;
-    let bytes = stored_bytes(largest, format);
-    (bytes > LARGEST_BINDING).then(|| {
-        format!(
-            "`{}` would take {bytes} bytes, more than a kernel can bind ({LARGEST_BINDING})",
-            largest.name
-        )
-    })
 }

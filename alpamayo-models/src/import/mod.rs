@@ -29,6 +29,7 @@ mod mapped_file;
 mod memory;
 mod nearest;
 mod problem;
+mod quantize;
 mod read_ahead;
 mod source;
 mod summary;
@@ -39,10 +40,11 @@ mod verify;
 #[cfg(test)]
 mod tests;
 
-pub use checkpoint::{Checkpoint, INDEX_FILE, SINGLE_FILE, TensorEntry};
+pub use checkpoint::{Checkpoint, INDEX_FILE, QuantizedEntry, SINGLE_FILE, TensorEntry};
 pub use layout::{ExpectedTensor, Part, expected_tensors};
-pub use memory::{MemoryNeed, Workload, memory_needs};
+pub use memory::{MemoryNeed, Workload, memory_needs, weight_bytes};
 pub use problem::{TensorProblem, TensorProblems};
+pub use quantize::{QUANTIZATION_KEY, quantize};
 pub use source::{CheckpointSource, Progress, ProgressCallback};
 pub use summary::{CheckpointSummary, Count, PartSummary};
 pub use verify::{problems, verify};

@@ -120,7 +120,7 @@ impl fmt::Display for TensorProblem {
             Self::UnsupportedType { name, file, dtype } => {
                 write!(
                     f,
-                    "`{name}` in {file} has element type {dtype}; BF16, F16 and F32 can be imported"
+                    "`{name}` in {file} has element type {dtype}; BF16, F16 and F32 can be imported, and matrices that `quantize` wrote"
                 )
             }
             Self::Repeated {

@@ -16,6 +16,7 @@ use super::values::to_f32;
 use super::verify::{source_type, verify};
 use crate::error::{Error, Result};
 use crate::parameters::ParameterSource;
+use crate::storage::stored_format;
 
 /// Bytes handed to the device between two synchronisations: some backends (wgpu) keep every upload's staging buffer until then.
 const SYNC_EVERY: usize = 256 << 20;
@@ -52,7 +53,8 @@ pub struct CheckpointSource<'a, B: Backend> {
 }
 
 impl<'a, B: ModelBackend> CheckpointSource<'a, B> {
-    /// A source of the parameters of `config`'s model; matrices will be stored in `format`, everything else in f32.
+    /// A source of the parameters of `config`'s model; matrices will be stored in `format`, as [`stored_format`] narrows it,
+    /// everything else in f32. Matrices that the checkpoint holds in few bits keep them where `format` is one of few bits.
     ///
     /// # Errors
     /// [`Error::CheckpointTensors`] with every tensor that doesn't fit the model, or when the device can't store `format`.
@@ -79,7 +81,7 @@ impl<'a, B: ModelBackend> CheckpointSource<'a, B> {
             let Some(entry) = checkpoint.get(&tensor.name) else {
                 continue; // Optional: everything else is there, or `verify` would have failed.
             };
-            let Some(source_type) = source_type(entry.dtype) else {
+            let Some(source_type) = source_type(entry) else {
                 continue;
             };
             fields
@@ -144,13 +146,21 @@ impl<'a, B: ModelBackend> CheckpointSource<'a, B> {
             rows: rows.iter().sum(),
             columns,
         };
-        let (format, device) = (self.format, &self.device);
+        let device = &self.device;
+        let format = match source_type {
+            SourceType::Quantized(quantization) if self.format.quantization().is_some() => quantization.into(),
+            _ => stored_format(field, self.format),
+        };
         let weight = B::memory_persistent_allocations(device, (), |()| {
             if table {
                 B::store_table(&source, format, device)
             } else {
                 B::store_weight(&source, format, device)
             }
+        });
+        let weight = weight.map_err(|error| Error::Weight {
+            field: field.to_owned(),
+            source: error,
         })?;
         for number in tensors {
             self.imported(number)?;
@@ -169,6 +179,15 @@ impl<'a, B: ModelBackend> CheckpointSource<'a, B> {
         } else {
             SourceType::F32
         };
+        if let Some(&number) = tensors.iter().find(|&&number| {
+            let own = plan[number].source_type;
+            own != common && matches!(own, SourceType::Quantized(_))
+        }) {
+            return Err(Error::Module {
+                module: plan[number].name.clone(),
+                reason: "it is of few bits, but what is stacked with it is not; quantise the checkpoint again".into(),
+            });
+        }
         let pieces = tensors.iter().map(|&number| {
             let bytes = self.reader.bytes(number)?;
             Ok(match plan[number].source_type {

@@ -9,7 +9,7 @@ const CHUNK: usize = 256 << 10;
 
 /// The position of the first NaN or infinity among the elements, if there is one. Reads every byte.
 pub(super) fn first_non_finite(bytes: &[u8], source_type: SourceType) -> Option<usize> {
-    let size = source_type.size();
+    let size = size(source_type);
     bytes
         .par_chunks(CHUNK)
         .enumerate()
@@ -22,12 +22,22 @@ pub(super) fn first_non_finite(bytes: &[u8], source_type: SourceType) -> Option<
         })
 }
 
+/// Bytes of an element, or of a word of few bits.
+fn size(source_type: SourceType) -> usize {
+    match source_type {
+        SourceType::Bf16 | SourceType::F16 => 2,
+        SourceType::F32 | SourceType::Quantized(_) => 4,
+    }
+}
+
 /// Whether any element's exponent is all ones. Without early exit, so that the loop becomes vector instructions.
 fn any_non_finite(bytes: &[u8], source_type: SourceType) -> bool {
     match source_type {
         SourceType::Bf16 => any_with_all_bits::<2>(bytes, 0x7f80),
         SourceType::F16 => any_with_all_bits::<2>(bytes, 0x7c00),
         SourceType::F32 => any_with_all_bits::<4>(bytes, 0x7f80_0000),
+        // Codes are whatever they are; a matrix's steps are looked at when it is stored.
+        SourceType::Quantized(_) => false,
     }
 }
 
@@ -56,6 +66,8 @@ pub(super) fn to_f32(bytes: &[u8], source_type: SourceType) -> Vec<f32> {
             .chunks_exact(4)
             .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
             .collect(),
+        // A vector of few bits is refused before anything is read.
+        SourceType::Quantized(_) => Vec::new(),
     }
 }
 
@@ -71,7 +83,7 @@ mod tests {
             .flat_map(|&value| match source_type {
                 SourceType::Bf16 => bf16::from_f32(value).to_le_bytes().to_vec(),
                 SourceType::F16 => f16::from_f32(value).to_le_bytes().to_vec(),
-                SourceType::F32 => value.to_le_bytes().to_vec(),
+                SourceType::F32 | SourceType::Quantized(_) => value.to_le_bytes().to_vec(),
             })
             .collect()
     }
@@ -84,7 +96,7 @@ mod tests {
         #[test]
         fn finds_exactly_what_is_not_finite(bits in prop::collection::vec(any::<u32>(), 0..300), source_type in any_type()) {
             let bytes: Vec<u8> =
-                bits.iter().flat_map(|bits| bits.to_le_bytes()[4 - source_type.size()..].to_vec()).collect();
+                bits.iter().flat_map(|bits| bits.to_le_bytes()[4 - size(source_type)..].to_vec()).collect();
             let wanted = to_f32(&bytes, source_type).iter().position(|value| !value.is_finite());
             prop_assert_eq!(first_non_finite(&bytes, source_type), wanted);
         }

@@ -6,7 +6,7 @@ use alpamayo_backends::layers::SourceType;
 use alpamayo_core::ModelConfig;
 use safetensors::Dtype;
 
-use super::checkpoint::Checkpoint;
+use super::checkpoint::{Checkpoint, TensorEntry};
 use super::layout::{ExpectedTensor, expected_tensors};
 use super::nearest::NameIndex;
 use super::problem::{TensorProblem, TensorProblems};
@@ -82,30 +82,54 @@ fn tensor_problems(checkpoint: &Checkpoint, tensor: &ExpectedTensor) -> Vec<Tens
     let name = || tensor.name.clone();
     let file = || checkpoint.file_of(entry).to_owned();
     let mut problems = Vec::new();
-    if entry.shape != tensor.shape {
+    let expected = stored_shape(entry, tensor);
+    if entry.shape != expected {
         problems.push(TensorProblem::Shape {
             name: name(),
             file: file(),
-            expected: tensor.shape.clone(),
+            expected,
             actual: entry.shape.clone(),
         });
     }
-    if source_type(entry.dtype).is_none() {
+    if source_type(entry).is_none() || (entry.quantized.is_some() && !tensor.is_matrix()) {
         problems.push(TensorProblem::UnsupportedType {
             name: name(),
             file: file(),
-            dtype: format!("{:?}", entry.dtype),
+            dtype: match entry.quantized {
+                Some(quantized) => format!("{:?} of {quantized}", entry.dtype),
+                None => format!("{:?}", entry.dtype),
+            },
         });
     }
     problems
 }
 
+/// The shape in which the entry should hold the tensor: of few bits, rows of words.
+fn stored_shape(entry: &TensorEntry, tensor: &ExpectedTensor) -> Vec<usize> {
+    match (entry.quantized, tensor.shape.split_first()) {
+        (Some(quantized), Some((&rows, columns))) if tensor.is_matrix() => {
+            let columns = columns
+                .iter()
+                .fold(1, |product: usize, &extent| product.saturating_mul(extent));
+            // Of another number of values per row no number of words is right.
+            let words = if columns == quantized.columns {
+                quantized.quantization.row_words(columns)
+            } else {
+                0
+            };
+            vec![rows, words]
+        }
+        _ => tensor.shape.clone(),
+    }
+}
+
 /// The element types that can be imported.
-pub(super) fn source_type(dtype: Dtype) -> Option<SourceType> {
-    match dtype {
-        Dtype::BF16 => Some(SourceType::Bf16),
-        Dtype::F16 => Some(SourceType::F16),
-        Dtype::F32 => Some(SourceType::F32),
+pub(super) fn source_type(entry: &TensorEntry) -> Option<SourceType> {
+    match (entry.dtype, entry.quantized) {
+        (Dtype::I32, Some(quantized)) => Some(SourceType::Quantized(quantized.quantization)),
+        (Dtype::BF16, None) => Some(SourceType::Bf16),
+        (Dtype::F16, None) => Some(SourceType::F16),
+        (Dtype::F32, None) => Some(SourceType::F32),
         _ => None,
     }
 }

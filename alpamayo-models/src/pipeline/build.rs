@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use alpamayo_backends::ModelBackend;
-use alpamayo_backends::layers::CacheFormat;
+use alpamayo_backends::layers::{CacheFormat, WeightFormat};
 use alpamayo_core::{DeltaTokenizer, ImageProcessor, ModelConfig, Tokenizer, UnicycleActionSpace};
 
 use super::guard::guard;
@@ -133,7 +133,10 @@ fn network<B: ModelBackend>(
     options: &mut LoadOptions,
 ) -> Result<Network<B>> {
     let checkpoint = Arc::new(Checkpoint::open(checkpoint)?);
-    let format = options.weight_format::<B>(device);
+    // Few bits on disk stay few bits, unless another format is asked for.
+    let stored = checkpoint.quantization().map(WeightFormat::from);
+    let format = options.weight_format.or(stored);
+    let format = format.unwrap_or_else(|| options.weight_format::<B>(device));
     let progress = options
         .progress
         .as_mut()

@@ -15,7 +15,7 @@ pub type BoxedProgress = Box<dyn FnMut(Progress<'_>) + Send>;
 /// How a model is put on its device.
 #[derive(Default)]
 pub struct LoadOptions {
-    /// How weights are stored; the backend's own choice where not given.
+    /// How weights are stored; where not given as the checkpoint holds them if that is in few bits, else the backend's own choice.
     pub weight_format: Option<WeightFormat>,
     /// How the cache's keys and values are stored; the backend's own choice where not given.
     pub cache_format: Option<CacheFormat>,

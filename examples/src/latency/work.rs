@@ -2,6 +2,7 @@
 
 use alpamayo_backends::layers::{CacheFormat, WeightFormat};
 use alpamayo_core::{DecoderConfig, ModelConfig};
+use alpamayo_models::storage::stored_format;
 use serde::Serialize;
 
 use super::Ceilings;
@@ -83,13 +84,16 @@ impl Extents<'_> {
     /// One token of every row, at the middle of the reasoning.
     pub fn decode(&self) -> Work {
         let text = &self.config.text;
-        let weights = text.num_hidden_layers * layer_weights(text) + self.config.vocab_size * text.hidden_size;
+        let layers = text.num_hidden_layers * layer_weights(text);
+        let head = self.config.vocab_size * text.hidden_size;
         let suffix = self.tokens / 2;
         let visible = self.rows * (self.prompt + suffix);
         let attention = 4 * visible * text.num_attention_heads * text.head_dim * text.num_hidden_layers;
         Work::new(
-            2 * self.rows * weights + attention,
-            self.weight_bytes(weights) + self.cache_bytes(text, self.prompt + self.rows * suffix),
+            2 * self.rows * (layers + head) + attention,
+            self.weight_bytes(layers)
+                + head as f64 * stored_format("decoder.lm_head", self.weights).bytes_per_weight()
+                + self.cache_bytes(text, self.prompt + self.rows * suffix),
         )
     }
 

@@ -44,7 +44,7 @@ pub fn product(product: &LibraryProduct<'_, CudaRuntime>) -> Option<Tensor> {
     let expected = match weight.element {
         Element::Bf16 => DType::BF16,
         Element::F32 => DType::F32,
-        Element::F16 => return None,
+        Element::F16 | Element::Int8 | Element::Int4 => return None,
     };
     if product.x.dtype != expected {
         return None;

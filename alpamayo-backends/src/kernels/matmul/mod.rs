@@ -26,8 +26,14 @@ pub fn matmul_with<R: CubeRuntime>(x: &CubeTensor<R>, product: &Product<R>, conf
     let weight = &product.weight;
     let out = empty(x, tokens, weight.rows, DType::F32);
     let x_vector = if columns.is_multiple_of(4) { 4 } else { 1 };
-    let chunk = 4 / weight.element.per_word();
-    let words = if weight.words().is_multiple_of(chunk) { chunk } else { 1 };
+    let chunk = (4 / weight.element.per_word()).max(1);
+    let words = if weight.element.quantization().is_some() {
+        1
+    } else if weight.words().is_multiple_of(chunk) {
+        chunk
+    } else {
+        1
+    };
     let out_vector = if vector(weight.rows) == 4 { 4 } else { 1 };
     // SAFETY: rows are clamped, columns and results checked against the extents.
     unsafe {

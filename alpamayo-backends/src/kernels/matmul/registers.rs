@@ -7,6 +7,7 @@ use half::f16;
 use crate::kernels::activation::activate;
 use crate::kernels::bits;
 use crate::kernels::product::{Element, Product};
+use crate::kernels::quantized;
 use crate::layers::Activation;
 
 /// Columns per step.
@@ -310,6 +311,22 @@ fn read_weight<W: Size>(
     columns: usize,
     #[comptime] element: Element,
 ) -> Quad {
+    if comptime!(element.quantization().is_some()) {
+        quantized::read_quad::<W>(weight, row, column, columns, element)
+    } else {
+        read_floats::<W>(weight, row, column, columns, element)
+    }
+}
+
+/// As [`read_weight`], of elements that are floats.
+#[cube]
+fn read_floats<W: Size>(
+    weight: &Array<Vector<u32, W>>,
+    row: usize,
+    column: usize,
+    columns: usize,
+    #[comptime] element: Element,
+) -> Quad {
     let per_word = comptime!(element.per_word());
     let size = W::value();
     let mut quad = Quad::new(0.0f32);
@@ -335,6 +352,8 @@ fn read_weight<W: Size>(
                         quad[first] = bits::low(word);
                         quad[comptime!(first + 1)] = bits::high(word);
                     }
+                    Element::Int8 => {}
+                    Element::Int4 => {}
                 }
             }
         }

@@ -78,12 +78,12 @@ impl MatvecConfig {
     }
 
     /// Sums that a unit keeps: every output of every row, and the row's square where it is normalised.
-    pub(super) fn sums(&self) -> usize {
+    pub(crate) fn sums(&self) -> usize {
         self.tokens * (self.shape.outputs + usize::from(self.norm))
     }
 
     /// Parts of a group that the sums are collected from.
-    pub(super) fn parts(&self) -> usize {
+    pub(crate) fn parts(&self) -> usize {
         self.shape.splits * if self.shape.planes { 1 } else { self.shape.lanes }
     }
 }

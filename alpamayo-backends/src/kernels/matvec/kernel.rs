@@ -115,7 +115,12 @@ pub(super) fn matvec<W: Size, V: Size>(
 
 /// The weight row of a group's output; beyond the end the last, whose result is dropped.
 #[cube]
-fn weight_row(first: usize, #[comptime] output: usize, rows: usize, #[comptime] config: MatvecConfig) -> usize {
+pub(crate) fn weight_row(
+    first: usize,
+    #[comptime] output: usize,
+    rows: usize,
+    #[comptime] config: MatvecConfig,
+) -> usize {
     if comptime!(config.gated) {
         min(first + comptime!(output / 2), rows - 1) + comptime!(output % 2) * rows
     } else {
@@ -216,6 +221,9 @@ fn widen<W: Size, V: Size>(
                     values[i] = bits::high(word);
                 }
             }
+            // These have a kernel of their own.
+            Element::Int8 => {}
+            Element::Int4 => {}
         }
     }
     values
@@ -223,7 +231,7 @@ fn widen<W: Size, V: Size>(
 
 /// A value with its row's bias, where there is one.
 #[cube]
-fn biased(value: f32, bias: &ComptimeOption<Array<f32>>, row: usize) -> f32 {
+pub(crate) fn biased(value: f32, bias: &ComptimeOption<Array<f32>>, row: usize) -> f32 {
     let mut sum = value;
     #[comptime]
     match bias {
@@ -237,7 +245,7 @@ fn biased(value: f32, bias: &ComptimeOption<Array<f32>>, row: usize) -> f32 {
 
 /// The sum of a value's parts.
 #[cube]
-fn total(shared: &SharedMemory<f32>, start: usize, #[comptime] parts: usize) -> f32 {
+pub(crate) fn total(shared: &SharedMemory<f32>, start: usize, #[comptime] parts: usize) -> f32 {
     let mut sum = 0.0f32;
     for part in 0..parts {
         sum += shared[start + part];

@@ -4,7 +4,7 @@
 //! to run at memory speed, and the norm in front, bias, activation, gate and residual cost no further launch.
 
 mod config;
-mod kernel;
+pub(super) mod kernel;
 
 use burn::tensor::DType;
 use burn_cubecl::CubeRuntime;
@@ -12,6 +12,7 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
 use super::product::Product;
+use super::quantized;
 use super::tensors::{array, cubes, empty, extents};
 pub use config::{MatvecConfig, MatvecShape};
 
@@ -20,6 +21,9 @@ pub const MAX_TOKENS: usize = 8;
 
 /// The product of `x` `[tokens, in]`, f32, at most [`MAX_TOKENS`] of them.
 pub fn matvec<R: CubeRuntime>(x: &CubeTensor<R>, product: &Product<R>) -> CubeTensor<R> {
+    if let Some(quantization) = product.weight.element.quantization() {
+        return quantized::matvec(x, product, quantization);
+    }
     let config = MatvecConfig::choose(&x.client, extents(x).0, product);
     matvec_with(x, product, config)
 }

@@ -63,7 +63,7 @@ impl StreamedConfig {
     }
 
     /// Blocks of 16 weight rows by eight rows of `x` per plane.
-    pub(super) fn blocks(&self) -> usize {
+    pub(crate) fn blocks(&self) -> usize {
         self.shape.row_tiles * self.token_tiles
     }
 }

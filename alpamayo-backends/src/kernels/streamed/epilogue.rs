@@ -8,7 +8,7 @@ use crate::kernels::activation::{activate, silu};
 
 /// What a plane's results are.
 #[derive(CubeType, Clone, Copy)]
-pub(super) struct Outputs {
+pub(crate) struct Outputs {
     /// Rows of `x`.
     pub tokens: usize,
     /// Outputs of the product.
@@ -23,7 +23,7 @@ pub(super) struct Outputs {
 
 /// Adds up the planes that share columns, and writes what the product asks for.
 #[cube]
-pub(super) fn finish<E: Float>(
+pub(crate) fn finish<E: Float>(
     sums: &Sequence<Array<Sums>>,
     square: f32,
     bias: &ComptimeOption<Array<f32>>,

@@ -8,13 +8,13 @@ use super::StreamedConfig;
 use super::epilogue::{Outputs, finish};
 
 /// Sixteen bytes: eight bf16 or four f32.
-pub(super) type Chunk = Vector<u32, Const<4>>;
+pub(crate) type Chunk = Vector<u32, Const<4>>;
 
 /// Two neighbouring terms in a register of the tensor core's operands.
-type Pair = Vector<bf16, Const<2>>;
+pub(crate) type Pair = Vector<bf16, Const<2>>;
 
 /// Two neighbouring results.
-pub(super) type Sums = Vector<f32, Const<2>>;
+pub(crate) type Sums = Vector<f32, Const<2>>;
 
 /// Cube dimensions are `(32, splits, groups)`; group `CUBE_POS · groups + UNIT_POS_Z` computes `row_tiles` tiles for all tokens.
 ///
@@ -111,7 +111,7 @@ pub(super) fn streamed<E: Float>(
 
 /// The weight row of a tile's half that a lane reads; beyond the end the last, whose result is dropped.
 #[cube]
-fn weight_row(
+pub(crate) fn weight_row(
     first: usize,
     row: usize,
     #[comptime] tile: usize,

@@ -5,8 +5,8 @@
 //! of the tensor core: nothing is staged or shuffled, and all loads are as wide as the memory wants them.
 
 mod config;
-mod epilogue;
-mod kernel;
+pub(super) mod epilogue;
+pub(super) mod kernel;
 
 use burn::tensor::DType;
 use burn_cubecl::CubeRuntime;
@@ -15,6 +15,7 @@ use cubecl::prelude::*;
 use half::bf16;
 
 use super::product::{Element, Product};
+use super::quantized;
 use super::tensors::{array, cubes, empty, extents, has_bf16_tensor_cores};
 pub use config::{StreamedConfig, StreamedShape};
 
@@ -28,15 +29,18 @@ pub const MAX_NORMALIZED_TOKENS: usize = 8;
 pub fn takes<R: CubeRuntime>(tokens: usize, product: &Product<R>) -> bool {
     let weight = &product.weight;
     let normalized = product.norm.is_none() || tokens <= MAX_NORMALIZED_TOKENS;
-    weight.element == Element::Bf16
-        && weight.columns.is_multiple_of(32)
-        && (1..=MAX_TOKENS).contains(&tokens)
-        && normalized
-        && has_bf16_tensor_cores(&weight.values.client)
+    let readable = match weight.element {
+        Element::Bf16 => weight.columns.is_multiple_of(32),
+        element => element.quantization().is_some() && quantized::streams(product),
+    };
+    readable && (1..=MAX_TOKENS).contains(&tokens) && normalized && has_bf16_tensor_cores(&weight.values.client)
 }
 
 /// The product of `x` `[tokens, in]`, f32 or bf16, in f32 or rounded to bf16.
 pub fn streamed<R: CubeRuntime>(x: &CubeTensor<R>, product: &Product<R>, dtype: DType) -> CubeTensor<R> {
+    if let Some(quantization) = product.weight.element.quantization() {
+        return quantized::streamed(x, product, dtype, quantization);
+    }
     let config = StreamedConfig::choose(x, product);
     streamed_with(x, product, dtype, config)
 }

@@ -4,6 +4,7 @@ mod bad_input;
 mod corruption;
 mod import;
 mod names;
+mod quantize;
 mod summary;
 
 use std::path::Path;

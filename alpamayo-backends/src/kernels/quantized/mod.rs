@@ -1,0 +1,15 @@
+//! Products with weights of few bits: read as they are stored, or widened to bf16 first.
+
+mod codes;
+mod matvec;
+mod random;
+mod streamed;
+#[cfg(all(test, feature = "wgpu", feature = "flex"))]
+mod tests;
+mod widen;
+
+pub(crate) use codes::read_quad;
+pub use matvec::{QuantizedMatvecConfig, choose, matvec, matvec_with};
+pub use random::random_words;
+pub use streamed::{QuantizedStreamedConfig, streamed, streamed_with, streams};
+pub use widen::widened;

@@ -1,0 +1,226 @@
+//! The trained miniature on the bundled clips, against what the reference computes of them.
+
+use std::path::Path;
+use std::time::Duration;
+
+use alpamayo_backends::ModelBackend;
+use alpamayo_backends::layers::WeightFormat;
+use alpamayo_core::{Clip, metrics};
+use alpamayo_models::{Alpamayo, DriveOptions, Event, LoadOptions, Observer};
+use serde::{Deserialize, Serialize};
+
+use super::Outcome;
+use crate::cli::bundled;
+
+/// The bundled clips with a reference.
+const CLIPS: [&str; 6] = [
+    "barriers",
+    "green_start",
+    "pedestrian",
+    "red_light",
+    "right_curve",
+    "slow_truck",
+];
+
+/// Rows of the timed drives.
+const SAMPLES: usize = 6;
+
+/// The miniature's plans and how long they took.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NanoRun {
+    /// Greedy plans from the reference's noise.
+    pub clips: Vec<ClipParity>,
+    /// Mean minADE of six samples over the clips, metres.
+    pub mean_min_ade: f64,
+    /// Milliseconds of a drive with six samples: the median of the repetitions.
+    pub median_ms: StageTimes,
+}
+
+/// A plan against the reference's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ClipParity {
+    /// The clip.
+    pub clip: String,
+    /// Whether the reasoning is the same, word by word.
+    pub text_equal: bool,
+    /// Relative L2 error of the first token's logits.
+    pub logits_error: f64,
+    /// Relative L2 error of the positions.
+    pub trajectory_error: f64,
+    /// The largest distance between positions, metres.
+    pub worst_metres: f64,
+    /// ADE of this plan against what happened, metres.
+    pub ade: f64,
+    /// ADE of the reference's plan, metres.
+    pub reference_ade: f64,
+}
+
+/// Milliseconds per stage.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct StageTimes {
+    /// Frames to patches, prompt to tokens.
+    pub preprocess: f64,
+    /// The vision tower.
+    pub encode: f64,
+    /// The prompt through the decoder.
+    pub prefill: f64,
+    /// One token of every row.
+    pub generate_per_token: f64,
+    /// Flow matching, all steps.
+    pub flow: f64,
+    /// The whole drive.
+    pub total: f64,
+}
+
+impl NanoRun {
+    /// Whether the plans are the reference's, as far as the weights' format lets them be: in full precision to a millimetre, in
+    /// bf16, which the checkpoint is in, too, with few bits in their words.
+    pub fn passed(&self, weights: &str) -> bool {
+        let few_bits = matches!(weights, "int8" | "int4");
+        let far = |clip: &ClipParity| clip.worst_metres.is_nan() || clip.worst_metres > 1e-3;
+        self.clips
+            .iter()
+            .all(|clip| clip.text_equal && (few_bits || !far(clip)))
+    }
+}
+
+#[derive(Deserialize)]
+struct Reference {
+    text: String,
+    noise: Vec<[f32; 2]>,
+    pred_xyz: Vec<[f32; 3]>,
+    first_logits: Vec<f32>,
+    ade: f64,
+}
+
+type Error = Box<dyn std::error::Error + Send + Sync>;
+
+/// Keeps the logits of the first token.
+#[derive(Default)]
+struct FirstLogits(Vec<f32>);
+
+impl<B: ModelBackend> Observer<B> for FirstLogits {
+    fn observe(&mut self, event: Event<'_, B>) {
+        if let Event::LastLogits(logits) = event {
+            self.0 = logits.to_data().iter::<f32>().collect();
+        }
+    }
+}
+
+/// Drives all clips with the miniature.
+pub fn run<B: ModelBackend>(weights: WeightFormat, repetitions: usize, device: &B::Device) -> Outcome<NanoRun> {
+    Outcome::of(|| {
+        let options = LoadOptions {
+            weight_format: Some(weights),
+            ..LoadOptions::default()
+        };
+        let model = Alpamayo::<B>::load(bundled("checkpoint"), device, options)?;
+        let mut clips = Vec::new();
+        let mut min_ade = 0.0;
+        for name in CLIPS {
+            let clip = Clip::read(bundled("clips").join(name))?;
+            clips.push(compare(&model, name, &clip)?);
+            min_ade += six_samples(&model, &clip)?;
+        }
+        Ok(NanoRun {
+            mean_min_ade: min_ade / clips.len() as f64,
+            clips,
+            median_ms: time(&model, repetitions)?,
+        })
+    })
+}
+
+fn compare<B: ModelBackend>(model: &Alpamayo<B>, name: &str, clip: &Clip) -> Result<ClipParity, Error> {
+    let reference = Reference::read(&bundled("reference").join(format!("{name}.json")))?;
+    let options = DriveOptions {
+        noise: Some(reference.noise.concat()),
+        max_generation_length: Some(64),
+        ..DriveOptions::greedy()
+    };
+    let mut logits = FirstLogits::default();
+    let inputs = model.preprocess(std::slice::from_ref(clip), &options.prompt)?;
+    let plans = model.drive_inputs(&inputs, std::slice::from_ref(clip), &options, &mut logits)?;
+    let plan = plans.first().ok_or("a clip gives a plan")?;
+    let xyz = plan.trajectories[0].xyz();
+    let distances = xyz.iter().zip(&reference.pred_xyz).map(|(a, b)| {
+        (0..3)
+            .map(|axis| f64::from(a[axis] - b[axis]).powi(2))
+            .sum::<f64>()
+            .sqrt()
+    });
+    let truth = clip.ego_future_xyz.as_ref().ok_or("the bundled clips have a future")?;
+    Ok(ClipParity {
+        clip: name.to_owned(),
+        text_equal: plan.reasoning[0] == reference.text,
+        logits_error: relative_error(&logits.0, &reference.first_logits),
+        trajectory_error: relative_error(xyz.as_flattened(), reference.pred_xyz.as_flattened()),
+        worst_metres: distances.fold(0.0, f64::max),
+        ade: metrics::ade(xyz, truth)?,
+        reference_ade: reference.ade,
+    })
+}
+
+impl Reference {
+    fn read(path: &Path) -> Result<Self, Error> {
+        let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok(serde_json::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?)
+    }
+}
+
+fn relative_error(found: &[f32], reference: &[f32]) -> f64 {
+    if found.len() != reference.len() {
+        return f64::INFINITY;
+    }
+    let (mut difference, mut norm) = (0.0, 0.0);
+    for (&found, &reference) in found.iter().zip(reference) {
+        difference += f64::from(found - reference).powi(2);
+        norm += f64::from(reference).powi(2);
+    }
+    (difference / norm.max(f64::MIN_POSITIVE)).sqrt()
+}
+
+fn sampled() -> DriveOptions {
+    DriveOptions {
+        samples: SAMPLES,
+        seed: 7,
+        max_generation_length: Some(64),
+        ..DriveOptions::default()
+    }
+}
+
+fn six_samples<B: ModelBackend>(model: &Alpamayo<B>, clip: &Clip) -> Result<f64, Error> {
+    let plan = model.drive(clip, &sampled())?;
+    let truth = clip.ego_future_xyz.as_ref().ok_or("the bundled clips have a future")?;
+    let samples: Vec<&[[f32; 3]]> = plan.trajectories.iter().map(|trajectory| trajectory.xyz()).collect();
+    Ok(metrics::min_ade(&samples, truth, 0.1)?.ade)
+}
+
+fn time<B: ModelBackend>(model: &Alpamayo<B>, repetitions: usize) -> Result<StageTimes, Error> {
+    let clip = Clip::read(bundled("clips/red_light"))?;
+    let mut runs = Vec::new();
+    for _ in 0..repetitions.max(1) {
+        let times = model.drive(&clip, &sampled())?.timings;
+        let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
+        runs.push(StageTimes {
+            preprocess: milliseconds(times.preprocess),
+            encode: milliseconds(times.encode),
+            prefill: milliseconds(times.prefill),
+            generate_per_token: milliseconds(times.generate) / times.generated_tokens.max(1) as f64,
+            flow: milliseconds(times.flow),
+            total: milliseconds(times.total()),
+        });
+    }
+    let median = |of: fn(&StageTimes) -> f64| {
+        let mut values: Vec<f64> = runs.iter().map(of).collect();
+        values.sort_by(f64::total_cmp);
+        values[values.len() / 2]
+    };
+    Ok(StageTimes {
+        preprocess: median(|times| times.preprocess),
+        encode: median(|times| times.encode),
+        prefill: median(|times| times.prefill),
+        generate_per_token: median(|times| times.generate_per_token),
+        flow: median(|times| times.flow),
+        total: median(|times| times.total),
+    })
+}
