@@ -9,6 +9,7 @@ pub mod evaluate;
 pub mod figure;
 pub mod latency;
 pub mod parity;
+pub mod perturb;
 pub mod report;
 pub mod run;
 pub mod scene;

@@ -7,8 +7,11 @@ use std::path::Path;
 use std::process::Command;
 
 use alpamayo_backends::instances::Flex;
+use alpamayo_core::perturb::Sweep;
 use alpamayo_examples::cli::bundled;
-use alpamayo_examples::evaluate::{Summary, clips, drive, page};
+use alpamayo_examples::evaluate::{ClipItem, Summary, clips, drive, page};
+use alpamayo_examples::perturb::page::Sources;
+use alpamayo_examples::perturb::{self, Rows, drive_grid, grid};
 use alpamayo_examples::report::{Cell, Comparison, Page, Picture, Row, Table};
 use alpamayo_examples::run::{Interrupt, ResultFile};
 use alpamayo_examples::scene::color::INK;
@@ -84,7 +87,8 @@ fn page() -> Page {
         title: format!("A page {hostile}"),
         introduction: vec![hostile.into()],
         charts: vec![square()],
-        table: Some(Table::new(
+        tables: vec![Table::new(
+            "All clips",
             ["clip", "ADE (m)"],
             vec![
                 row("red_light", 2.0),
@@ -92,7 +96,7 @@ fn page() -> Page {
                 row("barriers", 10.0),
                 row("curve", -1.0),
             ],
-        )),
+        )],
         comparisons: vec![
             comparison("b", [1.0, f64::NAN], "Keep the lane.", "Keep the lane."),
             comparison("a", [10.0, 2.0], "Stop for the light.", "Stop for the truck."),
@@ -235,4 +239,103 @@ fn the_page_of_an_evaluation_works_from_disk() {
         photos=true\n\
         fetched=0";
     assert_eq!(probe(&page, PROBE_EVALUATION, folder.path()), expected);
+}
+
+/// Sorts pairs by their effects, goes from a row of the table to its figures, and looks whether both have the same axes.
+const PROBE_SWEEP: &str = r#"
+const found = {};
+const articles = () => [...document.querySelectorAll(".comparison")];
+const select = document.querySelector("select");
+const sorted = (value) => {
+  select.value = value;
+  select.dispatchEvent(new Event("change"));
+  const effects = articles().map((article) => Number(article.dataset[value.replace("effect", "effect-")] ?? -Infinity));
+  return effects.every((effect, i) => i === 0 || effects[i - 1] >= effect);
+};
+found.comparisons = articles().length;
+found.clips = new Set(articles().map((article) => article.dataset.title.split(":")[0])).size;
+found.options = [...select.options].map((option) => option.textContent).join("; ");
+found.sorted = ["effect0", "effect1", "effect2", "effect3", "effect4"].map(sorted).join();
+sorted("effect0");
+const texts = (section, select) => [...section.querySelectorAll(select)].map((node) => node.textContent);
+const ticks = (section) => texts(section, "svg text").filter((text) => /^−?[0-9.]+$/.test(text)).join();
+const sides = articles().map((article) => [...article.querySelectorAll(".pair > section")]);
+found.sides = sides.every((pair) => pair.length === 2 && pair.every((side) => side.querySelectorAll("svg image").length === 4));
+found.axes = sides.every(([clean, perturbed]) => ticks(clean) === ticks(perturbed));
+const top = (side) => side.querySelector("svg").getBoundingClientRect();
+found.beside = sides.every(([clean, perturbed]) => top(clean).y === top(perturbed).y && top(clean).right < top(perturbed).x);
+found.marks = articles()[0].querySelectorAll("del").length > 0 && articles()[0].querySelectorAll("ins").length > 0;
+found.tables = texts(document, "main > section > h2").join();
+found.rows = [...document.querySelectorAll("tbody")].map((body) => body.rows.length).join();
+found.fits = document.documentElement.scrollWidth <= innerWidth;
+addEventListener("load", async () => {
+  const link = document.querySelector("tbody a");
+  link.click();
+  while (!document.querySelector(":target")) await new Promise((done) => setTimeout(done, 10));
+  const row = link.closest("tr").cells;
+  found.target = document.querySelector(":target h3").textContent === `${row[0].textContent}: ${row[1].textContent} at severity 1`;
+  const moved = Number(row[4].dataset.value);
+  found.effect = Number(document.querySelector(":target").dataset["effect-0"]) === moved && moved > 2;
+  found.fetched = performance.getEntriesByType("resource").filter((entry) => !/^(file|data):/.test(entry.name)).length;
+  const out = document.createElement("pre");
+  out.id = "found";
+  out.textContent = Object.entries(found).map(([key, value]) => `${key}=${value}`).join("\n");
+  document.body.append(out);
+});
+"#;
+
+const SWEEP: &str = r#"
+severities = [0, 1]
+[[experiments]]
+name = "dark front cameras"
+perturbations = [{ name = "black_camera", cameras = [1, 6] }]
+[[experiments]]
+name = "fog"
+perturbations = [{ name = "fog" }]
+"#;
+
+#[test]
+#[ignore = "needs Chromium"]
+fn the_page_of_a_sweep_works_from_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let sweep = Sweep::from_toml(SWEEP, Path::new("sweep.toml")).unwrap();
+    let clips = ["red_light", "pedestrian"].map(|name| ClipItem::folder(name, bundled("clips").join(name)));
+    let items = grid(&sweep, &clips).unwrap();
+    let model = Alpamayo::<Flex>::load(bundled("checkpoint"), &Default::default(), LoadOptions::default()).unwrap();
+    let options = DriveOptions {
+        samples: 2,
+        max_generation_length: Some(64),
+        ..DriveOptions::default()
+    };
+    let mut results = ResultFile::open(&folder.path().join("results.jsonl"), &()).unwrap();
+    let pending: Vec<_> = items.iter().collect();
+    drive_grid(&model, &options, &mut results, &pending, &Interrupt::default()).unwrap();
+    let rows = Rows::read(&results, &items).unwrap();
+    let sources = Sources {
+        results: &results,
+        clips: &clips,
+        rows: &rows,
+        summary: &perturb::Summary::new(&rows).unwrap(),
+        flips: None,
+        drawn_per_clip: 2,
+    };
+    let page = perturb::page::page(&sources).unwrap();
+
+    let expected = "comparisons=4\n\
+        clips=2\n\
+        options=order of the page; mean displacement (m), largest first; final displacement (m), largest first; \
+        edited tokens, largest first; flips of the stated intent (%), largest first; \
+        change of minADE (m), largest first; title\n\
+        sorted=true,true,true,true,true\n\
+        sides=true\n\
+        axes=true\n\
+        beside=true\n\
+        marks=true\n\
+        tables=Experiments,All pairs,Clean and perturbed\n\
+        rows=5,10\n\
+        fits=true\n\
+        target=true\n\
+        effect=true\n\
+        fetched=0";
+    assert_eq!(probe(&page, PROBE_SWEEP, folder.path()), expected);
 }

@@ -12,6 +12,7 @@ mod decomposition;
 mod displacement;
 mod min_ade;
 mod paired_test;
+mod signed_rank;
 mod spread;
 
 pub use baseline::constant_velocity;
@@ -22,6 +23,7 @@ pub use decomposition::{Decomposition, decompose};
 pub use displacement::{ade, fde};
 pub use min_ade::{HORIZONS, MinAde, min_ade};
 pub use paired_test::{PairedTest, paired_permutation_test};
+pub use signed_rank::{SignedRankTest, signed_rank_test};
 pub use spread::{Spread, spread};
 
 use crate::error::check_length;

@@ -26,6 +26,8 @@
 //! the changed clip, what the integrator shall see if that differs, what the pipeline shall say, and which images are
 //! still those of the clean clip.
 //!
+//! A [`Sweep`] is a list of such experiments, each at several severities.
+//!
 //! Nothing is hidden: severity 0 changes nothing, to the bit; the same specification gives the same bytes on every
 //! platform and with any number of threads; [`PerturbationSpec::canonical`] is one line of JSON that says all of it.
 
@@ -40,6 +42,7 @@ mod severity;
 mod spec;
 mod spec_file;
 mod stream;
+mod sweep;
 
 pub use history::{HistoryKind, Reach};
 pub use image::{Direction, ImageKind};
@@ -48,3 +51,4 @@ pub use perturbed::{EgoHistory, Perturbed};
 pub use sensor::SensorKind;
 pub use severity::{LEVELS, Severity};
 pub use spec::{Effect, Perturbation, PerturbationSpec, Target};
+pub use sweep::{Experiment, Sweep};

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 
 use serde::de::value::{Error as NameError, StrDeserializer};
-use serde::de::{Error as _, IntoDeserializer};
+use serde::de::{DeserializeOwned, Error as _, IntoDeserializer};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::history::{HistoryKind, Reach};
@@ -33,16 +33,7 @@ impl PerturbationSpec {
     /// # Errors
     /// With the line, where the text is not TOML or names a perturbation, an option or a value that does not exist.
     pub fn from_toml(text: &str, path: &Path) -> Result<Self> {
-        toml::from_str(text).map_err(|error| {
-            let before = &text.as_bytes()[..error.span().map_or(0, |span| span.start.min(text.len()))];
-            let line_start = before.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
-            Error::PerturbationSpec {
-                path: path.to_path_buf(),
-                line: before.iter().filter(|&&byte| byte == b'\n').count() + 1,
-                column: before.len() - line_start + 1,
-                reason: error.message().to_owned(),
-            }
-        })
+        from_toml(text, path)
     }
 
     /// Reads a specification from JSON; `path` is what errors call it.
@@ -61,6 +52,20 @@ impl PerturbationSpec {
             }
         })
     }
+}
+
+/// Anything from TOML; `path` is what errors call it, with the line where it is wrong.
+pub(super) fn from_toml<T: DeserializeOwned>(text: &str, path: &Path) -> Result<T> {
+    toml::from_str(text).map_err(|error| {
+        let before = &text.as_bytes()[..error.span().map_or(0, |span| span.start.min(text.len()))];
+        let line_start = before.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+        Error::PerturbationSpec {
+            path: path.to_path_buf(),
+            line: before.iter().filter(|&&byte| byte == b'\n').count() + 1,
+            column: before.len() - line_start + 1,
+            reason: error.message().to_owned(),
+        }
+    })
 }
 
 /// A perturbation as it is written: a flat table, whose values are checked where they stand so that errors find their

@@ -100,7 +100,7 @@ pub fn page(results: &ResultFile<ClipRecord>, summary: &Summary, items: &[ClipIt
         introduction: introduction(summary, entries.len()),
         numbers: numbers(summary),
         charts: charts(summary, &measured),
-        table: Some(Table::new(COLUMNS, rows)),
+        tables: vec![Table::new("All clips", COLUMNS, rows)],
         sections: sections
             .into_iter()
             .filter(|section| !section.cases.is_empty())

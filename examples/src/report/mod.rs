@@ -16,7 +16,7 @@
 //! let row = |name: &str, ade: f64| Row::new(vec![Cell::text(name), Cell::number(ade, 2)]);
 //! let page = Page {
 //!     title: "Six clips".into(),
-//!     table: Some(Table::new(["clip", "ADE (m)"], vec![row("red_light", 0.42), row("barriers", 0.13)])),
+//!     tables: vec![Table::new("All clips", ["clip", "ADE (m)"], vec![row("red_light", 0.42), row("barriers", 0.13)])],
 //!     ..Page::default()
 //! };
 //! assert!(page.to_html().contains("barriers"));

@@ -107,8 +107,8 @@ pub struct Page {
     pub numbers: Vec<(String, String)>,
     /// Charts, about 480 pixels wide each.
     pub charts: Vec<Scene>,
-    /// Every drive in a table.
-    pub table: Option<Table>,
+    /// Every drive in a table; tables of what they have in common.
+    pub tables: Vec<Table>,
     /// Drives with figures: the worst, the best.
     pub sections: Vec<Section>,
     /// Pairs of drives.
@@ -133,8 +133,8 @@ impl Page {
             let charts: String = self.charts.iter().map(chart).collect();
             let _ = write!(body, "<section class=\"charts\">\n{charts}</section>\n");
         }
-        if let Some(table) = &self.table {
-            let _ = write!(body, "<section>\n<h2>All clips</h2>\n{}</section>\n", table.to_html());
+        for table in &self.tables {
+            let _ = write!(body, "<section>\n{}</section>\n", table.to_html());
         }
         self.sections.iter().for_each(|part| body.push_str(&section(part)));
         body.push_str(&comparison::section(&self.comparisons));

@@ -10,6 +10,8 @@ pub enum Cell {
     Text(String),
     /// A number, written with this many digits after the point.
     Number(f64, usize),
+    /// A number by which it is sorted, written as these words: with its interval, for instance.
+    Estimate(f64, String),
     /// Nothing is known; sorted last.
     Missing,
 }
@@ -62,6 +64,8 @@ impl Row {
 /// A table that can be sorted by every column and filtered.
 #[derive(Clone, Debug, Default)]
 pub struct Table {
+    /// The heading above it.
+    pub title: String,
     /// The columns' names, with units.
     pub columns: Vec<String>,
     /// The rows, in the order in which they are shown at first.
@@ -69,9 +73,14 @@ pub struct Table {
 }
 
 impl Table {
-    /// A table.
-    pub fn new<S: Into<String>>(columns: impl IntoIterator<Item = S>, rows: Vec<Row>) -> Self {
+    /// A table under a heading.
+    pub fn new<S: Into<String>>(
+        title: impl Into<String>,
+        columns: impl IntoIterator<Item = S>,
+        rows: Vec<Row>,
+    ) -> Self {
         Self {
+            title: title.into(),
             columns: columns.into_iter().map(Into::into).collect(),
             rows,
         }
@@ -92,10 +101,11 @@ impl Table {
         let rows: String = self.rows.iter().map(row).collect();
         let count = self.rows.len();
         format!(
-            "<div class=\"tools\"><input type=\"search\" data-filter=\"table\" placeholder=\"Filter rows\" \
+            "<h2>{title}</h2>\n<div class=\"tools\"><input type=\"search\" data-filter=\"table\" placeholder=\"Filter rows\" \
              aria-label=\"Filter rows\"><output>{count} of {count}</output></div>\n\
              <div class=\"scroll\"><table class=\"sortable\"><thead><tr>{head}</tr></thead>\n<tbody>\n{rows}</tbody>\
-             </table></div>\n"
+             </table></div>\n",
+            title = escape(&self.title)
         )
     }
 }
@@ -111,6 +121,9 @@ fn row(row: &Row) -> String {
                 "<td class=\"number\" data-value=\"{value}\">{}</td>",
                 plain_number(*value, *decimals)
             )
+        }
+        (Cell::Estimate(value, words), _) => {
+            format!("<td class=\"number\" data-value=\"{value}\">{}</td>", escape(words))
         }
         (Cell::Missing, _) => "<td class=\"number\" data-value=\"\">–</td>".to_owned(),
     };

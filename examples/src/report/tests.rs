@@ -36,7 +36,11 @@ fn page(words: &str) -> Page {
         introduction: vec![words.to_owned()],
         numbers,
         charts: vec![scene()],
-        table: Some(Table::new([words], vec![Row::new(vec![Cell::text(words)]).link(words)])),
+        tables: vec![Table::new(
+            words,
+            [words],
+            vec![Row::new(vec![Cell::text(words), Cell::Estimate(1.0, words.to_owned())]).link(words)],
+        )],
         sections: vec![Section {
             title: words.to_owned(),
             description: words.to_owned(),
@@ -91,7 +95,7 @@ fn missing_numbers_are_dashes() {
         Cell::from(None),
         Cell::number(-1.5, 1),
     ])];
-    let html = Table::new(["a", "b", "c"], rows).to_html();
+    let html = Table::new("letters", ["a", "b", "c"], rows).to_html();
     assert_eq!(html.matches("data-value=\"\">–</td>").count(), 2);
     assert!(html.contains("data-value=\"-1.5\">−1.5</td>"));
 }

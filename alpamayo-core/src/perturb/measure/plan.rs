@@ -1,6 +1,6 @@
 //! How far two plans lie apart.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::motion::Motion;
 use crate::metrics::{ade, decompose, fde, min_ade, spread};
@@ -10,7 +10,7 @@ use crate::{Error, Result, Trajectory};
 ///
 /// Longitudinal and lateral are along and across the clean plan's heading, step by step. Signed values are perturbed
 /// minus clean.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PlanChange {
     /// Mean distance over the steps, metres.
     pub mean_displacement: f64,
@@ -72,7 +72,7 @@ impl PlanChange {
 }
 
 /// How the samples of a clip differ between the clean and the perturbed run.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SampleChange {
     /// Sample by sample, paired by their seeds and flow noise.
     pub samples: Vec<PlanChange>,

@@ -1,9 +1,9 @@
 //! How far two sentences lie apart.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// How the reasoning differs between the clean and the perturbed run.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReasoningChange {
     /// Tokens to insert, delete or replace (Levenshtein) to turn one into the other.
     pub token_edit_distance: usize,
