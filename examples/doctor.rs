@@ -28,7 +28,7 @@ struct Arguments {
     /// Run the operations at the released model's shapes too: minutes on a GPU, 8 GB of memory
     #[arg(long)]
     released_shapes: bool,
-    /// Timed drives of the miniature
+    /// Timed drives of the miniature with six samples; 0 leaves them out
     #[arg(long, default_value_t = 5)]
     repetitions: usize,
     /// The report, as JSON

@@ -9,7 +9,7 @@ mod report;
 
 pub use machine::Machine;
 pub use memory::MemoryEstimate;
-pub use nano::{ClipParity, NanoRun, StageTimes};
+pub use nano::{ClipParity, NanoRun, SixSamples, StageTimes};
 pub use operations::OperationCheck;
 pub use report::Report;
 
@@ -30,7 +30,7 @@ pub struct Examination {
     pub weights: Vec<WeightFormat>,
     /// Whether operations are also run at the released model's shapes, which takes a GPU and 8 GB of memory.
     pub released_shapes: bool,
-    /// Timed drives of the miniature.
+    /// Timed drives of the miniature with six samples; 0 leaves them out.
     pub repetitions: usize,
 }
 

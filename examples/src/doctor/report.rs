@@ -146,8 +146,9 @@ impl fmt::Display for FormatReport {
                 clip.reference_ade
             )?;
         }
-        writeln!(f, "  {:<18} {:.3} m", "mean minADE of 6", run.mean_min_ade)?;
-        let times = &run.median_ms;
+        let Some(six) = &run.six_samples else { return Ok(()) };
+        writeln!(f, "  {:<18} {:.3} m", "mean minADE of 6", six.mean_min_ade)?;
+        let times = &six.median_ms;
         writeln!(
             f,
             "  {:<18} preprocess {:.1}, encode {:.1}, prefill {:.1}, token {:.2}, flow {:.1}, total {:.1} ms",
