@@ -19,6 +19,8 @@ const LAST_BUCKET: u32 = 1.0f32.to_bits() >> BUCKET_SHIFT;
 const COPIES: usize = 4;
 /// Tokens whose weights are added up together when one is picked.
 const BLOCK: usize = 1024;
+/// Tokens that are looked at one by one if any of them is in the cut's bucket.
+const PART: usize = 64;
 /// Independent sums or maxima in loops over the vocabulary, so that they vectorise; the order of additions is fixed.
 const LANES: usize = 16;
 
@@ -202,9 +204,15 @@ widest! {
                 *weight = if *weight < low { 0.0 } else { *weight };
                 any |= is_left(*weight);
             }
-            if any > 0 {
+            if any == 0 {
+                continue;
+            }
+            for (part, weights) in weights.chunks(PART).enumerate() {
+                if weights.iter().fold(0, |any, &weight| any | is_left(weight)) == 0 {
+                    continue;
+                }
                 // Written whether it counts or not: nobody can foresee a branch here.
-                for (id, &weight) in (block * BLOCK..).zip(weights.iter()) {
+                for (id, &weight) in (block * BLOCK + part * PART..).zip(weights) {
                     ids[count] = id as u32;
                     count += is_left(weight) as usize;
                 }
@@ -241,18 +249,22 @@ pub(super) fn max_logit(logits: &[f32], allowed: &[Range<usize>; 2]) -> Result<f
 widest! {
     /// The largest logit, and whether one is NaN.
     fn max_or_nan(logits: &[f32]) -> (f32, bool) {
-        let mut max = [f32::NEG_INFINITY; LANES];
-        let mut nan = [0u32; LANES];
-        let mut add = |lane: usize, logit: f32| {
-            max[lane] = if logit > max[lane] { logit } else { max[lane] };
-            nan[lane] |= u32::from(logit.is_nan());
-        };
-        let (chunks, rest) = logits.as_chunks::<LANES>();
+        // Plain loops: with closures or iterators over the lanes these don't vectorise.
+        let mut max = [f32::NEG_INFINITY; 2 * LANES];
+        let mut nan = [0u32; 2 * LANES];
+        let (chunks, rest) = logits.as_chunks::<{ 2 * LANES }>();
         for chunk in chunks {
-            (0..LANES).for_each(|lane| add(lane, chunk[lane]));
+            for lane in 0..2 * LANES {
+                let logit = chunk[lane];
+                max[lane] = if logit > max[lane] { logit } else { max[lane] };
+                nan[lane] |= u32::from(logit.is_nan());
+            }
         }
-        rest.iter().for_each(|&logit| add(0, logit));
-        (max.into_iter().fold(f32::NEG_INFINITY, f32::max), nan != [0; LANES])
+        for &logit in rest {
+            max[0] = if logit > max[0] { logit } else { max[0] };
+            nan[0] |= u32::from(logit.is_nan());
+        }
+        (max.into_iter().fold(f32::NEG_INFINITY, f32::max), nan != [0; 2 * LANES])
     }
 }
 
