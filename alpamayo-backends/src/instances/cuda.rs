@@ -2,12 +2,14 @@
 
 use burn_cubecl::CubeBackend;
 use burn_cubecl::tensor::CubeTensor;
+use cubecl::client::ComputeClient;
 use cubecl::cuda::CudaRuntime;
+use cubecl::server::Handle;
 
 pub use burn_cuda::CudaDevice;
 
 use super::{KernelRuntime, cuda_devices};
-use crate::kernels::cuda::cublaslt;
+use crate::kernels::cuda::{cublaslt, upload};
 use crate::kernels::linear::LibraryProduct;
 use crate::layers::CacheFormat;
 
@@ -25,6 +27,10 @@ impl KernelRuntime for CudaRuntime {
 
     fn has_library(device: &CudaDevice) -> bool {
         cublaslt::is_present(device)
+    }
+
+    fn upload(client: &ComputeClient<Self>, device: &CudaDevice, bytes: &[u8]) -> Option<Handle> {
+        upload::upload(client, device, bytes)
     }
 
     fn library_product(product: &LibraryProduct<'_, Self>) -> Option<CubeTensor<Self>> {

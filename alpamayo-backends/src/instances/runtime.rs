@@ -2,6 +2,8 @@
 
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
+use cubecl::client::ComputeClient;
+use cubecl::server::Handle;
 
 use crate::kernels::linear::LibraryProduct;
 use crate::layers::CacheFormat;
@@ -21,6 +23,11 @@ pub trait KernelRuntime: CubeRuntime {
     /// Whether the platform has a library of matrix products on this device.
     fn has_library(_device: &Self::Device) -> bool {
         false
+    }
+
+    /// A large buffer of the host's on the device by a way faster than the client's, or `None` where there is none.
+    fn upload(_client: &ComputeClient<Self>, _device: &Self::Device, _bytes: &[u8]) -> Option<Handle> {
+        None
     }
 
     /// A product by the platform's library, or `None` where there is none or it doesn't take this product.

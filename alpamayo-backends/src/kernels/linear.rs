@@ -7,7 +7,7 @@ use burn::tensor::{DType, Tensor};
 use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{BoolElement, CubeBackend, CubeRuntime, FloatElement, IntElement};
 
-use super::finish::finish;
+use super::finish::{Finish, finish};
 use super::gate::gate;
 use super::matmul::{cooperative, matmul};
 use super::matvec::{MAX_TOKENS, matvec};
@@ -208,7 +208,14 @@ fn library<R: KernelRuntime>(x: &CubeTensor<R>, product: &Product<R>, dtype: DTy
                 activation: Activation::None,
                 ..product.clone()
             };
-            Some(finish(&by_library(&plain, DType::F32)?, None, activation))
+            let after = Finish {
+                parts: 1,
+                bias: None,
+                activation,
+                residual: None,
+                dtype: DType::F32,
+            };
+            Some(finish(&by_library(&plain, DType::F32)?, &after))
         }
     }
 }

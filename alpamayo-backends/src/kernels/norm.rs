@@ -10,7 +10,7 @@ use super::tensors::{array, cubes, empty, extents, float, plane_size, tensor, ve
 use crate::definition;
 use crate::layers::Norm;
 
-/// Units per row.
+/// Most units per row.
 const UNITS: usize = 256;
 
 /// See [`ModelBackend::normalize`](crate::ModelBackend::normalize).
@@ -38,17 +38,14 @@ pub fn normalize_rows<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolEl
     let out = empty(x, rows, columns, dtype);
     let vector = vector(columns);
     let plane = plane_size(&x.client);
-    let config = NormConfig {
-        packed: dtype == DType::BF16,
-        plane: plane.unwrap_or(0),
-    };
+    let config = NormConfig::new(columns / vector, plane.unwrap_or(0), dtype == DType::BF16);
     let words = vector * dtype.size() / 4;
     // SAFETY: a cube reads and writes its own row.
     unsafe {
         norm_rows::launch_unchecked::<R>(
             &x.client,
             cubes(rows),
-            CubeDim::new_1d(UNITS as u32),
+            CubeDim::new_1d(config.units as u32),
             vector,
             words,
             array(x),
@@ -56,7 +53,6 @@ pub fn normalize_rows<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolEl
             bias.as_ref().map(|bias| array(bias)).into(),
             array(&out),
             rows as u32,
-            (columns / vector) as u32,
             epsilon as f32,
             config,
         );
@@ -70,9 +66,37 @@ struct NormConfig {
     packed: bool,
     /// Units per plane, 0 where planes can't sum.
     plane: usize,
+    /// Vectors per row.
+    vectors: usize,
+    /// Units per row.
+    units: usize,
 }
 
-/// One cube per row of `vectors` vectors; a bias makes it a LayerNorm.
+impl NormConfig {
+    /// As many units as divide a row evenly, a few vectors each.
+    fn new(vectors: usize, plane: usize, packed: bool) -> Self {
+        let even = (1..=UNITS / plane.max(1)).rev().map(|planes| planes * plane);
+        let even = even.filter(|&units| units >= UNITS / 4 && vectors.is_multiple_of(units));
+        Self {
+            packed,
+            plane,
+            vectors,
+            units: even.max().filter(|_| plane > 0).unwrap_or(UNITS),
+        }
+    }
+
+    /// Vectors that a unit keeps in registers.
+    fn kept(&self) -> usize {
+        self.vectors.div_ceil(self.units)
+    }
+
+    /// Whether every unit has a vector in every round.
+    fn is_even(&self) -> bool {
+        self.vectors.is_multiple_of(self.units)
+    }
+}
+
+/// One cube per row, which stays in registers; a bias makes it a LayerNorm.
 #[cube(launch_unchecked)]
 fn norm_rows<V: Size, W: Size>(
     x: &Array<Vector<f32, V>>,
@@ -80,7 +104,6 @@ fn norm_rows<V: Size, W: Size>(
     bias: &ComptimeOption<Array<Vector<f32, V>>>,
     out: &mut Array<Vector<u32, W>>,
     rows: u32,
-    vectors: u32,
     epsilon: f32,
     #[comptime] config: NormConfig,
 ) {
@@ -88,41 +111,60 @@ fn norm_rows<V: Size, W: Size>(
     if row >= rows as usize {
         terminate!();
     }
-    let vectors = vectors as usize;
-    let inverse = 1.0f32 / f32::cast_from(vectors * V::value());
-    let base = row * vectors;
+    let inverse = 1.0f32 / f32::cast_from(config.vectors.runtime() * V::value());
+    let base = row * config.vectors;
     let mut shared = SharedMemory::<f32>::new(UNITS);
+    let mut values = Array::<Vector<f32, V>>::new(comptime!(config.kept()));
+    let mut sum = Vector::<f32, V>::new(0.0f32);
+    #[unroll]
+    for i in 0..comptime!(config.kept()) {
+        let index = UNIT_POS as usize + comptime!(i * config.units);
+        let mut value = Vector::<f32, V>::new(0.0f32);
+        if is_inside(index, config) {
+            value = x[base + index];
+        }
+        values[i] = value;
+        sum += value;
+    }
     let mut mean = 0.0f32;
     if comptime!(bias.is_some()) {
-        let mut sum = Vector::<f32, V>::new(0.0f32);
-        let mut index = UNIT_POS as usize;
-        while index < vectors {
-            sum += x[base + index];
-            index += UNITS;
-        }
         mean = cube_sum(&mut shared, horizontal(sum), config) * inverse;
     }
     let mut square = Vector::<f32, V>::new(0.0f32);
-    let mut index = UNIT_POS as usize;
-    while index < vectors {
-        let value = x[base + index] - Vector::new(mean);
-        square = fma(value, value, square);
-        index += UNITS;
+    #[unroll]
+    for i in 0..comptime!(config.kept()) {
+        let index = UNIT_POS as usize + comptime!(i * config.units);
+        if is_inside(index, config) {
+            let value = values[i] - Vector::new(mean);
+            square = fma(value, value, square);
+        }
     }
     let variance = cube_sum(&mut shared, horizontal(square), config) * inverse;
     let scale = Vector::new(1.0f32 / (variance + epsilon).sqrt());
-    let mut index = UNIT_POS as usize;
-    while index < vectors {
-        let mut value = (x[base + index] - Vector::new(mean)) * scale * weight[index];
-        #[comptime]
-        match bias {
-            ComptimeOption::Some(bias) => {
-                value += bias[index];
+    #[unroll]
+    for i in 0..comptime!(config.kept()) {
+        let index = UNIT_POS as usize + comptime!(i * config.units);
+        if is_inside(index, config) {
+            let mut value = (values[i] - Vector::new(mean)) * scale * weight[index];
+            #[comptime]
+            match bias {
+                ComptimeOption::Some(bias) => {
+                    value += bias[index];
+                }
+                ComptimeOption::None => {}
             }
-            ComptimeOption::None => {}
+            out[base + index] = bits::words::<V, W>(value, config.packed);
         }
-        out[base + index] = bits::words::<V, W>(value, config.packed);
-        index += UNITS;
+    }
+}
+
+/// Whether there is a vector `index` in a row, which needs no look where all rounds are whole.
+#[cube]
+fn is_inside(index: usize, #[comptime] config: NormConfig) -> bool {
+    if comptime!(config.is_even()) {
+        true.runtime()
+    } else {
+        index < config.vectors
     }
 }
 
@@ -149,7 +191,7 @@ fn cube_sum(shared: &mut SharedMemory<f32>, value: f32, #[comptime] config: Norm
         }
         sync_cube();
         #[unroll]
-        for i in 0..comptime!(UNITS / Ord::max(config.plane, 1)) {
+        for i in 0..comptime!(config.units / Ord::max(config.plane, 1)) {
             sum += shared[i];
         }
     } else {

@@ -5,6 +5,7 @@
 
 mod exp;
 mod weights;
+mod wide;
 
 use std::ops::Range;
 

@@ -8,12 +8,15 @@ use std::ops::Range;
 
 use super::SamplingOptions;
 use super::exp::exp_nonpositive;
+use super::wide::widest;
 use crate::{Error, Result};
 
 /// Bits of a weight below its bucket's number: what stays is the exponent and six bits of the mantissa.
 const BUCKET_SHIFT: u32 = 17;
-/// Buckets for weights in [0, 1].
-const BUCKETS: usize = (1.0f32.to_bits() >> BUCKET_SHIFT) as usize + 1;
+/// The bucket of the weight 1, the last.
+const LAST_BUCKET: u32 = 1.0f32.to_bits() >> BUCKET_SHIFT;
+/// Separate sums of each bucket: neighbours often share one, and an addition would wait for the one before.
+const COPIES: usize = 4;
 /// Tokens whose weights are added up together when one is picked.
 const BLOCK: usize = 1024;
 /// Tokens that are looked at one by one if any of them is in the cut's bucket.
@@ -25,8 +28,12 @@ const LANES: usize = 16;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Weights {
     weights: Vec<f32>,
-    /// Sum of the weights of each bucket.
-    buckets: Vec<f64>,
+    /// Sum of the weights of each block.
+    blocks: Vec<f64>,
+    /// Sums of the weights of each bucket.
+    buckets: Vec<[f64; COPIES]>,
+    /// The ids of the tokens in the bucket that holds the cut, and room for one more.
+    border_ids: Vec<u32>,
     /// The tokens of the bucket that holds the cut: scaled logit and id.
     border: Vec<(f32, usize)>,
     /// Copy of the logits that top-k may reorder.
@@ -74,8 +81,7 @@ impl Weights {
     pub fn pick(&self, target: f64) -> usize {
         let mut remaining = target;
         let mut last = 0;
-        for (block, weights) in self.weights.chunks(BLOCK).enumerate() {
-            let in_block = sum(weights);
+        for (block, (weights, &in_block)) in self.weights.chunks(BLOCK).zip(&self.blocks).enumerate() {
             if in_block == 0.0 {
                 continue;
             }
@@ -112,35 +118,17 @@ impl Weights {
 
     /// Zeroes, from the least likely token upwards, every weight up to which the sum is ≤ `limit`, but not the last one.
     fn drop_unlikely(&mut self, logits: &[f32], temperature: f32, limit: f64) {
-        self.buckets.clear();
-        self.buckets.resize(BUCKETS, 0.0);
-        for &weight in &self.weights {
-            self.buckets[bucket(weight)] += f64::from(weight);
-        }
-        let mut dropped = 0.0;
-        let mut border = 0;
-        while border + 1 < BUCKETS && dropped + self.buckets[border] <= limit {
-            dropped += self.buckets[border];
-            border += 1;
-        }
-
+        let (border, mut dropped) = self.cut(limit);
         // Buckets are ordered as the weights are: the border's are those from `low` up to, not including, `high`.
-        let [low, high] = [border, border + 1].map(|bucket| f32::from_bits((bucket as u32) << BUCKET_SHIFT));
+        let [low, high] = [border, border + 1].map(|bucket| f32::from_bits(bucket << BUCKET_SHIFT));
+        self.border_ids.resize(self.weights.len() + 1, 0);
+        let count = drop_below(&mut self.weights, low, high, &mut self.border_ids);
         self.border.clear();
-        for (part, weights) in self.weights.chunks_mut(PART).enumerate() {
-            if !drop_below(weights, low, high) {
-                continue;
-            }
-            let on_border = weights
-                .iter()
-                .enumerate()
-                .filter(|(_, weight)| (low..high).contains(*weight));
-            let ids = on_border.map(|(i, _)| part * PART + i);
-            self.border.extend(ids.map(|id| (logits[id] / temperature, id)));
-        }
+        let ids = self.border_ids[..count].iter().map(|&id| id as usize);
+        self.border.extend(ids.map(|id| (logits[id] / temperature, id)));
         self.border
             .sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-        let removable = self.border.len() - usize::from(border + 1 == BUCKETS);
+        let removable = self.border.len() - usize::from(border == LAST_BUCKET);
         for &(_, id) in &self.border[..removable] {
             dropped += f64::from(self.weights[id]);
             if dropped > limit {
@@ -150,34 +138,88 @@ impl Weights {
         }
     }
 
-    fn total(&self) -> f64 {
-        self.weights.chunks(BLOCK).map(sum).sum()
+    /// The bucket where the sum of all weights from the least on passes `limit`, and the sum of those below it.
+    fn cut(&mut self, limit: f64) -> (u32, f64) {
+        // Weights so small that all tokens' together stay within the limit need no order: they share the first bucket.
+        let negligible = (limit / self.weights.len() as f64) as f32;
+        let first = (negligible.to_bits() >> BUCKET_SHIFT).min(LAST_BUCKET);
+        self.buckets.clear();
+        self.buckets.resize((LAST_BUCKET - first) as usize + 1, [0.0; COPIES]);
+        add_by_bucket(&mut self.buckets, &self.weights, first);
+        let mut dropped = 0.0;
+        for (bucket, copies) in (first..LAST_BUCKET).zip(&self.buckets) {
+            let sum = dropped + copies.iter().sum::<f64>();
+            if sum > limit {
+                return (bucket, dropped);
+            }
+            dropped = sum;
+        }
+        (LAST_BUCKET, dropped)
+    }
+
+    /// The sum of all weights, and those of the blocks.
+    fn total(&mut self) -> f64 {
+        self.blocks.clear();
+        self.blocks.extend(self.weights.chunks(BLOCK).map(sum));
+        self.blocks.iter().sum()
     }
 }
 
-/// exp(logit / temperature - max) of every logit, zero below `least`.
-fn weigh(weights: &mut [f32], logits: &[f32], temperature: f32, max: f32, least: f32) {
-    for (weight, &logit) in weights.iter_mut().zip(logits) {
-        let scaled = logit / temperature;
-        let kept = exp_nonpositive(scaled - max);
-        *weight = if scaled < least { 0.0 } else { kept };
+widest! {
+    /// exp(logit / temperature - max) of every logit, zero below `least`.
+    fn weigh(weights: &mut [f32], logits: &[f32], temperature: f32, max: f32, least: f32) {
+        for (weight, &logit) in weights.iter_mut().zip(logits) {
+            let scaled = logit / temperature;
+            let kept = exp_nonpositive(scaled - max);
+            *weight = if scaled < least { 0.0 } else { kept };
+        }
     }
 }
 
-/// Zeroes the weights below `low`; whether any is left below `high`.
-fn drop_below(weights: &mut [f32], low: f32, high: f32) -> bool {
-    let mut left = 0;
-    for weight in weights {
-        *weight = if *weight < low { 0.0 } else { *weight };
-        left += u32::from(*weight >= low && *weight < high);
+widest! {
+    /// Adds weights in [0, 1] to the sums of their buckets; those below the bucket `first` to its.
+    fn add_by_bucket(buckets: &mut [[f64; COPIES]], weights: &[f32], first: u32) {
+        let bucket = |weight: f32| ((weight.to_bits() >> BUCKET_SHIFT).max(first) - first) as usize;
+        let (chunks, rest) = weights.as_chunks::<COPIES>();
+        for chunk in chunks {
+            for (copy, &weight) in chunk.iter().enumerate() {
+                buckets[bucket(weight)][copy] += f64::from(weight);
+            }
+        }
+        for &weight in rest {
+            buckets[bucket(weight)][0] += f64::from(weight);
+        }
     }
-    left > 0
 }
 
-/// The bucket of a weight in [0, 1].
-#[inline(always)]
-fn bucket(weight: f32) -> usize {
-    (weight.to_bits() >> BUCKET_SHIFT) as usize
+widest! {
+    /// Zeroes the weights below `low`; writes the ids of those that are left below `high` to the front of `ids`, which has room
+    /// for all and one more, and returns how many there are.
+    fn drop_below(weights: &mut [f32], low: f32, high: f32, ids: &mut [u32]) -> usize {
+        let is_left = |weight: f32| u32::from(weight >= low) & u32::from(weight < high);
+        let mut count = 0;
+        for (block, weights) in weights.chunks_mut(BLOCK).enumerate() {
+            let mut any = 0;
+            for weight in weights.iter_mut() {
+                *weight = if *weight < low { 0.0 } else { *weight };
+                any |= is_left(*weight);
+            }
+            if any == 0 {
+                continue;
+            }
+            for (part, weights) in weights.chunks(PART).enumerate() {
+                if weights.iter().fold(0, |any, &weight| any | is_left(weight)) == 0 {
+                    continue;
+                }
+                // Written whether it counts or not: nobody can foresee a branch here.
+                for (id, &weight) in (block * BLOCK + part * PART..).zip(weights) {
+                    ids[count] = id as u32;
+                    count += is_left(weight) as usize;
+                }
+            }
+        }
+        count
+    }
 }
 
 /// The ids below and above the masked ones.
@@ -189,27 +231,40 @@ pub(super) fn allowed(vocabulary: usize, masked: &Range<u32>) -> [Range<usize>; 
 
 /// The largest allowed logit.
 pub(super) fn max_logit(logits: &[f32], allowed: &[Range<usize>; 2]) -> Result<f32> {
-    let mut max = [f32::NEG_INFINITY; LANES];
-    let mut nan = [0u32; LANES];
-    let mut add = |lane: usize, logit: f32| {
-        max[lane] = if logit > max[lane] { logit } else { max[lane] };
-        nan[lane] |= u32::from(logit.is_nan());
-    };
+    let mut max = f32::NEG_INFINITY;
     for range in allowed {
-        let (chunks, rest) = logits[range.clone()].as_chunks::<LANES>();
-        for chunk in chunks {
-            (0..LANES).for_each(|lane| add(lane, chunk[lane]));
+        let (found, nan) = max_or_nan(&logits[range.clone()]);
+        if nan {
+            return Err(Error::Logits("at least one of them is NaN".into()));
         }
-        rest.iter().for_each(|&logit| add(0, logit));
+        max = max.max(found);
     }
-    if nan != [0; LANES] {
-        return Err(Error::Logits("at least one of them is NaN".into()));
-    }
-    let max = max.into_iter().fold(f32::NEG_INFINITY, f32::max);
     match max {
         f32::INFINITY => Err(Error::Logits("at least one of them is +∞".into())),
         f32::NEG_INFINITY => Err(nothing_to_draw()),
         max => Ok(max),
+    }
+}
+
+widest! {
+    /// The largest logit, and whether one is NaN.
+    fn max_or_nan(logits: &[f32]) -> (f32, bool) {
+        // Plain loops: with closures or iterators over the lanes these don't vectorise.
+        let mut max = [f32::NEG_INFINITY; 2 * LANES];
+        let mut nan = [0u32; 2 * LANES];
+        let (chunks, rest) = logits.as_chunks::<{ 2 * LANES }>();
+        for chunk in chunks {
+            for lane in 0..2 * LANES {
+                let logit = chunk[lane];
+                max[lane] = if logit > max[lane] { logit } else { max[lane] };
+                nan[lane] |= u32::from(logit.is_nan());
+            }
+        }
+        for &logit in rest {
+            max[0] = if logit > max[0] { logit } else { max[0] };
+            nan[0] |= u32::from(logit.is_nan());
+        }
+        (max.into_iter().fold(f32::NEG_INFINITY, f32::max), nan != [0; 2 * LANES])
     }
 }
 
@@ -218,11 +273,13 @@ pub(super) fn nothing_to_draw() -> Error {
     Error::Logits("there are none, or all of them are masked or -∞".into())
 }
 
-fn sum(weights: &[f32]) -> f64 {
-    let mut sums = [0.0; LANES];
-    let (chunks, rest) = weights.as_chunks::<LANES>();
-    for chunk in chunks {
-        (0..LANES).for_each(|lane| sums[lane] += f64::from(chunk[lane]));
+widest! {
+    fn sum(weights: &[f32]) -> f64 {
+        let mut sums = [0.0; LANES];
+        let (chunks, rest) = weights.as_chunks::<LANES>();
+        for chunk in chunks {
+            (0..LANES).for_each(|lane| sums[lane] += f64::from(chunk[lane]));
+        }
+        sums.into_iter().sum::<f64>() + rest.iter().map(|&weight| f64::from(weight)).sum::<f64>()
     }
-    sums.into_iter().sum::<f64>() + rest.iter().map(|&weight| f64::from(weight)).sum::<f64>()
 }

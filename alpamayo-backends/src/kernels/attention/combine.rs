@@ -58,6 +58,14 @@ pub(super) fn combine(
     let column = UNIT_POS_X as usize;
     let group = UNIT_POS_Y as usize;
 
+    // Everything is on its way before anything is waited for: one trip to memory is most of what this takes.
+    let levels = comptime!(config.parts / GROUPS);
+    let mut loaded = Array::<Quad>::new(levels);
+    #[unroll]
+    for level in 0..levels {
+        let part = (group + comptime!(level * GROUPS)).min(parts - 1);
+        loaded[level] = sums[(first + part) * columns + column];
+    }
     let mut maxima = SharedMemory::<f32>::new(config.parts);
     let mut totals = SharedMemory::<f32>::new(config.parts);
     let mut part = UNIT_POS as usize;
@@ -74,17 +82,19 @@ pub(super) fn combine(
     }
     sync_cube();
     let mut maximum = LOWEST.runtime();
+    #[unroll]
     for part in 0..config.parts {
         maximum = max(maximum, maxima[part]);
     }
     let mut total = 0.0f32;
     let mut sum = Quad::new(0.0f32);
-    let mut part = group;
-    while part < parts {
+    #[unroll]
+    for level in 0..levels {
+        // Parts past the last weigh nothing.
+        let part = group + comptime!(level * GROUPS);
         let weight = (maxima[part] - maximum).exp();
         total += weight * totals[part];
-        sum = fma(Quad::new(weight), sums[(first + part) * columns + column], sum);
-        part += GROUPS;
+        sum = fma(Quad::new(weight), loaded[level], sum);
     }
 
     let mut group_sums = SharedMemory::<Quad>::new(comptime!(GROUPS * config.columns()));

@@ -3,7 +3,7 @@
 use cubecl::prelude::*;
 
 use super::element::{Chunk, HIDDEN, LOWEST, Quad, chunk_elements, widen};
-use super::problem::{Extents, Problem, Queries, Sources, keys_of, read_key, read_value, visible_keys};
+use super::problem::{Extents, Keys, Problem, Queries, Sources, keys_of, read_key, read_value, visible_keys};
 
 /// How the lanes of a cube share the keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -31,26 +31,26 @@ impl DecodeConfig {
         }
     }
 
-    fn chunks(&self) -> usize {
+    pub(super) fn chunks(&self) -> usize {
         self.problem.head_dim / chunk_elements(self.problem.packed)
     }
 
     /// Lanes that share a key: a power of two that divides its chunks.
-    fn lanes(&self) -> usize {
+    pub(super) fn lanes(&self) -> usize {
         (1 << self.chunks().trailing_zeros()).min(self.plane)
     }
 
     /// Chunks of a key per lane.
-    fn lane_chunks(&self) -> usize {
+    pub(super) fn lane_chunks(&self) -> usize {
         self.chunks() / self.lanes()
     }
 
     /// Quads of a key per lane.
-    fn lane_quads(&self) -> usize {
+    pub(super) fn lane_quads(&self) -> usize {
         self.lane_chunks() * self.chunk_quads()
     }
 
-    fn chunk_quads(&self) -> usize {
+    pub(super) fn chunk_quads(&self) -> usize {
         chunk_elements(self.problem.packed) / 4
     }
 
@@ -78,14 +78,6 @@ pub(super) fn decode(
     #[comptime] config: DecodeConfig,
 ) {
     let problem = comptime!(config.problem);
-    let lanes = comptime!(config.lanes());
-    let lane_chunks = comptime!(config.lane_chunks());
-    let chunk_quads = comptime!(config.chunk_quads());
-    let lane_quads = comptime!(config.lane_quads());
-    let columns = comptime!(problem.head_dim / 4);
-    let lane = UNIT_POS_X as usize % lanes;
-    let stream = UNIT_POS_Y as usize * comptime!(config.plane / config.lanes()) + UNIT_POS_X as usize / lanes;
-
     let queries = Queries::of_cube(sources, extents, config.queries, problem);
     if queries.first >= queries.last {
         terminate!();
@@ -101,26 +93,87 @@ pub(super) fn decode(
         problem,
     );
 
-    let mut heads = Array::<Quad>::new(comptime!(config.queries * lane_quads));
-    let mut sums = Array::<Quad>::new(comptime!(config.queries * lane_quads));
-    let mut maximum = Array::<f32>::new(config.queries);
-    let mut total = Array::<f32>::new(config.queries);
+    let mut state = State::new(config);
     #[unroll]
     for q in 0..config.queries {
         let index = (queries.first + q).min(queries.last - 1);
-        let source = queries.place(index, problem) * columns;
-        maximum[q] = LOWEST;
-        total[q] = 0.0f32;
+        let source = queries.place(index, problem) * comptime!(problem.head_dim / 4);
         #[unroll]
-        for c in 0..lane_chunks {
+        for c in 0..comptime!(config.lane_chunks()) {
             #[unroll]
-            for quad in 0..chunk_quads {
-                let at = comptime!(q * lane_quads + c * chunk_quads + quad);
-                heads[at] = query[source + (c * lanes + lane) * chunk_quads + quad];
-                sums[at] = Quad::new(0.0f32);
+            for quad in 0..comptime!(config.chunk_quads()) {
+                let at = comptime!(q * config.lane_quads() + c * config.chunk_quads() + quad);
+                state.heads[at] = query[source + lane_quad(c, quad, config)];
             }
         }
     }
+    attend(
+        sources, extents, &queries, &keys, &mut state, output, statistics, config,
+    );
+}
+
+/// What a lane keeps of the cube's queries: its features of them and of their sums, its stream's maxima and weights.
+#[derive(CubeType)]
+pub(super) struct State {
+    pub heads: Array<Quad>,
+    pub sums: Array<Quad>,
+    pub maximum: Array<f32>,
+    pub total: Array<f32>,
+}
+
+#[cube]
+impl State {
+    /// Before the first key.
+    pub fn new(#[comptime] config: DecodeConfig) -> State {
+        let quads = comptime!(config.queries * config.lane_quads());
+        let mut sums = Array::<Quad>::new(quads);
+        #[unroll]
+        for i in 0..quads {
+            sums[i] = Quad::new(0.0f32);
+        }
+        let mut maximum = Array::<f32>::new(config.queries);
+        let mut total = Array::<f32>::new(config.queries);
+        #[unroll]
+        for q in 0..config.queries {
+            maximum[q] = LOWEST;
+            total[q] = 0.0f32;
+        }
+        State {
+            heads: Array::<Quad>::new(quads),
+            sums,
+            maximum,
+            total,
+        }
+    }
+}
+
+/// The quad of a row that is a lane's `quad`-th of its chunk `chunk`.
+#[cube]
+pub(super) fn lane_quad(#[comptime] chunk: usize, #[comptime] quad: usize, #[comptime] config: DecodeConfig) -> usize {
+    let lane = UNIT_POS_X as usize % comptime!(config.lanes());
+    (lane + comptime!(chunk * config.lanes())) * comptime!(config.chunk_quads()) + quad
+}
+
+/// Adds the cube's keys to the state, merges the cube's streams and writes their part of the result.
+#[cube]
+pub(super) fn attend(
+    sources: &Sources,
+    extents: &Extents,
+    queries: &Queries,
+    keys: &Keys,
+    state: &mut State,
+    output: &mut Array<Quad>,
+    statistics: &mut Array<f32>,
+    #[comptime] config: DecodeConfig,
+) {
+    let problem = comptime!(config.problem);
+    let lanes = comptime!(config.lanes());
+    let lane_chunks = comptime!(config.lane_chunks());
+    let chunk_quads = comptime!(config.chunk_quads());
+    let lane_quads = comptime!(config.lane_quads());
+    let columns = comptime!(problem.head_dim / 4);
+    let lane = UNIT_POS_X as usize % lanes;
+    let stream = stream_of_lane(config);
 
     let mut begin = keys.begin;
     while begin < keys.end {
@@ -132,8 +185,8 @@ pub(super) fn decode(
             #[unroll]
             for c in 0..lane_chunks {
                 let at = comptime!(u * lane_chunks + c);
-                key_chunks[at] = read_key(sources, &keys, index, c * lanes + lane, problem);
-                value_chunks[at] = read_value(sources, &keys, index, c * lanes + lane, problem);
+                key_chunks[at] = read_key(sources, keys, index, c * lanes + lane, problem);
+                value_chunks[at] = read_value(sources, keys, index, c * lanes + lane, problem);
             }
         }
 
@@ -155,36 +208,36 @@ pub(super) fn decode(
                 let mut product = Quad::new(0.0f32);
                 #[unroll]
                 for quad in 0..lane_quads {
-                    product = fma(heads[comptime!(q * lane_quads + quad)], key[quad], product);
+                    product = fma(state.heads[comptime!(q * lane_quads + quad)], key[quad], product);
                 }
                 let score = sum_lanes(product[0] + product[1] + product[2] + product[3], lanes);
-                let visible = visible_keys(extents, &keys, queries.token_of(queries.first + q, problem), problem);
+                let visible = visible_keys(extents, keys, queries.token_of(queries.first + q, problem), problem);
                 scores[comptime!(q * config.unroll + u)] = select(index < visible, score, HIDDEN.runtime());
             }
         }
 
         #[unroll]
         for q in 0..config.queries {
-            let previous = maximum[q];
+            let previous = state.maximum[q];
             let mut next = previous;
             #[unroll]
             for u in 0..config.unroll {
                 next = max(next, scores[comptime!(q * config.unroll + u)]);
             }
             let decay = (previous - next).exp();
-            let mut weight_sum = total[q] * decay;
+            let mut weight_sum = state.total[q] * decay;
             #[unroll]
             for u in 0..config.unroll {
                 let weight = (scores[comptime!(q * config.unroll + u)] - next).exp();
                 scores[comptime!(q * config.unroll + u)] = weight;
                 weight_sum += weight;
             }
-            maximum[q] = next;
-            total[q] = weight_sum;
+            state.maximum[q] = next;
+            state.total[q] = weight_sum;
             #[unroll]
             for quad in 0..lane_quads {
                 let at = comptime!(q * lane_quads + quad);
-                sums[at] = sums[at] * Quad::new(decay);
+                state.sums[at] = state.sums[at] * Quad::new(decay);
             }
         }
         #[unroll]
@@ -198,7 +251,7 @@ pub(super) fn decode(
                     for q in 0..config.queries {
                         let at = comptime!(q * lane_quads + c * chunk_quads + quad);
                         let weight = Quad::new(scores[comptime!(q * config.unroll + u)]);
-                        sums[at] = fma(weight, value, sums[at]);
+                        state.sums[at] = fma(weight, value, state.sums[at]);
                     }
                 }
             }
@@ -212,22 +265,22 @@ pub(super) fn decode(
         let distance = comptime!((config.lanes() << level) as u32);
         #[unroll]
         for q in 0..config.queries {
-            let other = plane_shuffle_xor(maximum[q], distance);
-            let next = max(maximum[q], other);
-            let decay = (maximum[q] - next).exp();
+            let other = plane_shuffle_xor(state.maximum[q], distance);
+            let next = max(state.maximum[q], other);
+            let decay = (state.maximum[q] - next).exp();
             let other_decay = (other - next).exp();
-            total[q] = total[q] * decay + plane_shuffle_xor(total[q], distance) * other_decay;
-            maximum[q] = next;
+            state.total[q] = state.total[q] * decay + plane_shuffle_xor(state.total[q], distance) * other_decay;
+            state.maximum[q] = next;
             #[unroll]
             for quad in 0..lane_quads {
                 let at = comptime!(q * lane_quads + quad);
                 let mut merged = Quad::empty();
-                let sum = sums[at];
+                let sum = state.sums[at];
                 #[unroll]
                 for e in 0..4usize {
                     merged[e] = sum[e] * decay + plane_shuffle_xor(sum[e], distance) * other_decay;
                 }
-                sums[at] = merged;
+                state.sums[at] = merged;
             }
         }
     }
@@ -241,15 +294,15 @@ pub(super) fn decode(
         for q in 0..config.queries {
             let row = UNIT_POS_Y as usize * config.queries + q;
             if lane == 0 {
-                plane_maximum[row] = maximum[q];
-                plane_total[row] = total[q];
+                plane_maximum[row] = state.maximum[q];
+                plane_total[row] = state.total[q];
             }
             #[unroll]
             for c in 0..lane_chunks {
                 #[unroll]
                 for quad in 0..chunk_quads {
                     plane_sums[row * columns + (c * lanes + lane) * chunk_quads + quad] =
-                        sums[comptime!(q * lane_quads + c * chunk_quads + quad)];
+                        state.sums[comptime!(q * lane_quads + c * chunk_quads + quad)];
                 }
             }
         }
@@ -288,9 +341,15 @@ pub(super) fn decode(
     }
 }
 
+/// The cube's stream of keys that a lane belongs to.
+#[cube]
+pub(super) fn stream_of_lane(#[comptime] config: DecodeConfig) -> usize {
+    UNIT_POS_Y as usize * comptime!(config.plane / config.lanes()) + UNIT_POS_X as usize / comptime!(config.lanes())
+}
+
 /// The sum of `value` over the lanes that share a key.
 #[cube]
-fn sum_lanes(value: f32, #[comptime] lanes: usize) -> f32 {
+pub(super) fn sum_lanes(value: f32, #[comptime] lanes: usize) -> f32 {
     let mut sum = value;
     #[unroll]
     for level in 0..comptime!(DecodeConfig::levels(lanes)) {

@@ -37,13 +37,16 @@ pub(super) struct Destination {
     pub row_stride: u32,
 }
 
-/// The parameters of norms and rotation. Row strides in elements.
+/// Two neighbours.
+type Pair = Vector<f32, Const<2>>;
+
+/// The parameters of norms and rotation. Row strides in pairs.
 #[derive(CubeType, CubeLaunch)]
 pub(super) struct Tables {
-    pub query_weight: Array<f32>,
-    pub key_weight: Array<f32>,
-    pub cos: Array<f32>,
-    pub sin: Array<f32>,
+    pub query_weight: Array<Pair>,
+    pub key_weight: Array<Pair>,
+    pub cos: Array<Pair>,
+    pub sin: Array<Pair>,
     pub stride: u32,
     pub query_epsilon: f32,
     pub key_epsilon: f32,
@@ -55,7 +58,7 @@ pub(super) struct Tables {
 /// `query`, `key`, `value` are words: an f32 or two bf16 each. Queries leave as `[tokens, heads, head_dim]`, times `scale`.
 #[cube(launch_unchecked)]
 pub(super) fn head_norm_rope_append<E: Float>(
-    qkv: &Array<E>,
+    qkv: &Array<Vector<E, Const<2>>>,
     tables: &Tables,
     query: &mut Array<u32>,
     key: &mut Array<u32>,
@@ -74,25 +77,24 @@ pub(super) fn head_norm_rope_append<E: Float>(
     let head = wanted.min(all_heads - 1);
     let is_query = head < config.heads;
     let is_value = head >= comptime!(config.heads + config.key_value_heads);
-    let source = token * qkv_stride as usize + head * config.head_dim;
+    let source = (token * qkv_stride as usize + head * config.head_dim) / 2;
 
     // Elements 2i, 2i + 1 and their partners half a head further.
-    let mut values = Array::<f32>::new(comptime!(4 * steps));
+    let mut values = Array::<Pair>::new(comptime!(2 * steps));
     let mut sum = 0.0f32;
     #[unroll]
     for step in 0..steps {
         let pair = step * config.lanes + lane;
         #[unroll]
-        for part in 0..4usize {
-            values[comptime!(4 * step + part)] = 0.0f32;
+        for part in 0..2usize {
+            values[comptime!(2 * step + part)] = Pair::new(0.0f32);
         }
         if pair < pairs {
             #[unroll]
-            for part in 0..4usize {
-                let element = 2 * pair + comptime!(part % 2 + (part / 2) * half);
-                let x = f32::cast_from(qkv[source + element]);
-                values[comptime!(4 * step + part)] = x;
-                sum += x * x;
+            for part in 0..2usize {
+                let x = Pair::cast_from(qkv[source + pair + comptime!(part * half / 2)]);
+                values[comptime!(2 * step + part)] = x;
+                sum += x[0] * x[0] + x[1] * x[1];
             }
         }
     }
@@ -110,31 +112,31 @@ pub(super) fn head_norm_rope_append<E: Float>(
         for step in 0..steps {
             let pair = step * config.lanes + lane;
             if pair < pairs {
+                let mut first = values[comptime!(2 * step)];
+                let mut second = values[comptime!(2 * step + 1)];
+                if !is_value {
+                    let cos = tables.cos[token * tables.stride as usize + pair];
+                    let sin = tables.sin[token * tables.stride as usize + pair];
+                    if comptime!(config.norm) {
+                        let factor = Pair::new(factor);
+                        if is_query {
+                            first = first * factor * tables.query_weight[pair];
+                            second = second * factor * tables.query_weight[pair + comptime!(half / 2)];
+                        } else {
+                            first = first * factor * tables.key_weight[pair];
+                            second = second * factor * tables.key_weight[pair + comptime!(half / 2)];
+                        }
+                    }
+                    let scale = Pair::new(scale);
+                    let turned = (first * cos - second * sin) * scale;
+                    second = (second * cos + first * sin) * scale;
+                    first = turned;
+                }
                 let mut out = Array::<f32>::new(4usize);
                 #[unroll]
-                for part in 0..4usize {
-                    out[part] = values[comptime!(4 * step + part)];
-                }
-                if !is_value {
-                    #[unroll]
-                    for part in 0..2usize {
-                        let angle = 2 * pair + part;
-                        let cos = tables.cos[token * tables.stride as usize + angle];
-                        let sin = tables.sin[token * tables.stride as usize + angle];
-                        let mut first = out[part];
-                        let mut second = out[comptime!(part + 2)];
-                        if comptime!(config.norm) {
-                            if is_query {
-                                first = first * factor * tables.query_weight[angle];
-                                second = second * factor * tables.query_weight[angle + half];
-                            } else {
-                                first = first * factor * tables.key_weight[angle];
-                                second = second * factor * tables.key_weight[angle + half];
-                            }
-                        }
-                        out[part] = (first * cos - second * sin) * scale;
-                        out[comptime!(part + 2)] = (second * cos + first * sin) * scale;
-                    }
+                for part in 0..2usize {
+                    out[part] = first[part];
+                    out[comptime!(part + 2)] = second[part];
                 }
                 if is_query {
                     let row = (token * config.heads + head) * config.head_dim;

@@ -10,11 +10,12 @@ use cubecl::server::Handle;
 use half::{bf16, f16};
 
 use super::combine::{CombineConfig, GROUPS, combine};
-use super::decode::{DecodeConfig, decode};
+use super::decode::decode;
 use super::exact::{ExactConfig, exact};
 use super::head_norm_rope_append::{DestinationLaunch, PrepareConfig, TablesLaunch, head_norm_rope_append};
 use super::plan::Plan;
 use super::problem::{ExtentsLaunch, KeyValuesLaunch, Problem, SourcesLaunch};
+use super::stream::Stream;
 use super::tensor_core::{TensorCoreConfig, tensor_core};
 use crate::kernels::tensors::cubes;
 use crate::layers::{Attention, HeadNorms, Rotary};
@@ -94,7 +95,7 @@ impl Buffers {
 }
 
 /// A buffer as an array of elements of so many bytes.
-fn array<R: Runtime>(handle: &Handle, bytes: usize) -> ArrayArg<R> {
+pub(super) fn array<R: Runtime>(handle: &Handle, bytes: usize) -> ArrayArg<R> {
     // SAFETY: the length is the buffer's own.
     unsafe { ArrayArg::from_raw_parts(handle.clone(), handle.size() as usize / bytes) }
 }
@@ -173,6 +174,26 @@ impl<'a, R: CubeRuntime> Prepare<'a, R> {
         query
     }
 
+    /// The parameters of norms and rotation.
+    pub(super) fn tables(&self) -> TablesLaunch<R> {
+        let cos = &self.cos;
+        let weight = |index: usize| match &self.norms {
+            Some(norms) => array(&norms[index].0.handle, 8),
+            None => array(&cos.handle, 8),
+        };
+        let epsilon = |index: usize| self.norms.as_ref().map_or(0.0, |norms| norms[index].1 as f32);
+        TablesLaunch::new(
+            weight(0),
+            weight(1),
+            array(&cos.handle, 8),
+            array(&self.sin.handle, 8),
+            (cos.meta.strides()[0] / 2) as u32,
+            epsilon(0),
+            epsilon(1),
+            (self.attention.head_dim as f64).powf(-0.5) as f32,
+        )
+    }
+
     fn launch_as<E: Float + CubeElement>(
         &self,
         count: CubeCount,
@@ -181,22 +202,6 @@ impl<'a, R: CubeRuntime> Prepare<'a, R> {
         target: &Buffers,
         config: PrepareConfig,
     ) {
-        let cos = &self.cos;
-        let weight = |index: usize| match &self.norms {
-            Some(norms) => array(&norms[index].0.handle, 4),
-            None => array(&cos.handle, 4),
-        };
-        let epsilon = |index: usize| self.norms.as_ref().map_or(0.0, |norms| norms[index].1 as f32);
-        let tables = TablesLaunch::new(
-            weight(0),
-            weight(1),
-            array(&cos.handle, 4),
-            array(&self.sin.handle, 4),
-            cos.meta.strides()[0] as u32,
-            epsilon(0),
-            epsilon(1),
-            (config.head_dim as f64).powf(-0.5) as f32,
-        );
         let destination = DestinationLaunch::new(
             self.tokens as u32,
             self.start as u32,
@@ -210,8 +215,8 @@ impl<'a, R: CubeRuntime> Prepare<'a, R> {
                 &self.qkv.client,
                 count,
                 dim,
-                array(&self.qkv.handle, size_of::<E>()),
-                tables,
+                array(&self.qkv.handle, 2 * size_of::<E>()),
+                self.tables(),
                 array(query, 4),
                 array(&target.key, 4),
                 array(&target.value, 4),
@@ -240,10 +245,10 @@ pub(super) fn plane_size<R: Runtime>(client: &ComputeClient<R>) -> Option<usize>
 }
 
 /// A split of the keys: parts of a prompt, keys per part, and one tail per row or none.
-struct Parts {
-    count: usize,
-    keys: usize,
-    tails: usize,
+pub(super) struct Parts {
+    pub count: usize,
+    pub keys: usize,
+    pub tails: usize,
 }
 
 /// An attention to be launched: queries, the three parts of the keys, extents.
@@ -270,7 +275,7 @@ pub(super) struct Launch<'a, R: CubeRuntime> {
 }
 
 impl<R: CubeRuntime> Launch<'_, R> {
-    fn sources(&self) -> SourcesLaunch<R> {
+    pub(super) fn sources(&self) -> SourcesLaunch<R> {
         let part = |part: &Option<Buffers>| part.as_ref().unwrap_or(&self.prompt).launch();
         SourcesLaunch::new(
             self.prompt.launch(),
@@ -280,7 +285,7 @@ impl<R: CubeRuntime> Launch<'_, R> {
         )
     }
 
-    fn extents(&self, parts: &Parts) -> ExtentsLaunch<R> {
+    pub(super) fn extents(&self, parts: &Parts) -> ExtentsLaunch<R> {
         ExtentsLaunch::new(
             self.samples as u32,
             self.tokens as u32,
@@ -303,6 +308,7 @@ impl<R: CubeRuntime> Launch<'_, R> {
                 tiles,
                 keys,
                 keep_query,
+                asynchronous,
                 cubes,
             } => {
                 let pack_output = !self.problem.split;
@@ -314,6 +320,7 @@ impl<R: CubeRuntime> Launch<'_, R> {
                     keys,
                     keep_query,
                     pack_output,
+                    asynchronous: asynchronous && self.client.properties().features.copy_async,
                 };
                 self.tensor_core(config, cubes)
             }
@@ -349,36 +356,23 @@ impl<R: CubeRuntime> Launch<'_, R> {
     }
 
     fn stream(&self, planes: usize, unroll: usize, cubes_per_processor: usize) -> CubeTensor<R> {
-        let queries = self.samples * self.tokens * self.problem.group();
-        let plane = self.client.properties().hardware.plane_size_max as usize;
-        let config = DecodeConfig {
-            planes,
-            unroll,
-            ..DecodeConfig::new(self.problem, plane, queries)
-        };
-        let blocks = queries.div_ceil(config.queries);
-        let cubes = self.entries * self.problem.key_value_heads;
-        let parts = self.parts(cubes, 32, cubes_per_processor);
-        let [sums, statistics] = self.results(&parts, false);
+        let stream = Stream::new(self, planes, unroll, cubes_per_processor);
+        let [sums, statistics] = self.results(&stream.parts, false);
         // SAFETY: the kernel stays within the extents.
         unsafe {
             decode::launch_unchecked::<R>(
                 self.client,
-                CubeCount::Static(
-                    blocks as u32,
-                    cubes as u32,
-                    (parts.count + parts.tails * self.samples) as u32,
-                ),
-                CubeDim::new_2d(plane as u32, planes as u32),
+                stream.count,
+                stream.dim,
                 array(&self.query, 16),
                 self.sources(),
-                self.extents(&parts),
+                self.extents(&stream.parts),
                 array(&sums, 16),
                 array(&statistics, 4),
-                config,
+                stream.config,
             );
         }
-        self.finish(sums, statistics, &parts, false)
+        self.finish(sums, statistics, &stream.parts, false)
     }
 
     fn tensor_core(&self, config: TensorCoreConfig, cubes_per_processor: usize) -> CubeTensor<R> {
@@ -405,7 +399,7 @@ impl<R: CubeRuntime> Launch<'_, R> {
     }
 
     /// How many parts of how many keys keep the device busy, given the cubes of one part and a tile's keys.
-    fn parts(&self, cubes: usize, tile: usize, cubes_per_processor: usize) -> Parts {
+    pub(super) fn parts(&self, cubes: usize, tile: usize, cubes_per_processor: usize) -> Parts {
         if !self.problem.split {
             return Parts {
                 count: 1,
@@ -433,7 +427,7 @@ impl<R: CubeRuntime> Launch<'_, R> {
     }
 
     /// Buffers for sums (or the result itself) and statistics.
-    fn results(&self, parts: &Parts, packed: bool) -> [Handle; 2] {
+    pub(super) fn results(&self, parts: &Parts, packed: bool) -> [Handle; 2] {
         let heads = self.all_tokens * self.problem.heads * (parts.count + parts.tails);
         let bytes = if packed { 2 } else { 4 };
         [
@@ -443,7 +437,7 @@ impl<R: CubeRuntime> Launch<'_, R> {
     }
 
     /// Merges the parts, if there are several.
-    fn finish(&self, sums: Handle, statistics: Handle, parts: &Parts, packed: bool) -> CubeTensor<R> {
+    pub(super) fn finish(&self, sums: Handle, statistics: Handle, parts: &Parts, packed: bool) -> CubeTensor<R> {
         if parts.tails == 0 {
             return self.output(sums, packed);
         }

@@ -5,12 +5,15 @@
 
 mod combine;
 mod decode;
+mod decode_fresh;
 mod element;
 mod exact;
 mod head_norm_rope_append;
 mod launch;
 mod plan;
 mod problem;
+mod stage;
+mod stream;
 mod tensor_core;
 #[cfg(all(test, feature = "wgpu", feature = "flex"))]
 mod tests;
@@ -24,6 +27,7 @@ use crate::layers::{Attention, HeadNorms, KeyValue, LayerCache, Rotary, RowLengt
 use launch::{Buffers, Cube, Launch, Prepare, primitive, tensor};
 pub use plan::Plan;
 use problem::Problem;
+use stream::takes_fresh;
 
 /// Whether the kernels take heads of this shape; otherwise the definition does.
 fn takes(attention: &Attention) -> bool {
@@ -196,8 +200,13 @@ pub fn decode_with<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolEleme
     prepare.pack_query = plan.is_packed();
     prepare.tokens = prepare.rows() / cache.rows();
     prepare.start = position;
-    let query = prepare.launch(&suffix);
-    let launch = Launch {
+    let fresh = match plan {
+        Plan::Stream { planes, unroll, cubes } if takes_fresh(&prepare, cache.samples()) => {
+            Some((planes, unroll, cubes))
+        }
+        _ => None,
+    };
+    let launch = |query, suffix_length| Launch {
         client: &prepare.qkv.client,
         device: prepare.qkv.device.clone(),
         problem: Problem {
@@ -206,8 +215,8 @@ pub fn decode_with<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolEleme
             ..problem(attention, prompt.packed)
         },
         query,
-        prompt,
-        suffix: Some(suffix),
+        prompt: prompt.clone(),
+        suffix: Some(suffix.clone()),
         own: None,
         lengths: None,
         entries: cache.clips(),
@@ -215,11 +224,17 @@ pub fn decode_with<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolEleme
         tokens: prepare.tokens,
         all_tokens: prepare.rows(),
         prompt_length: cache.prompt_length(),
-        suffix_length: position + prepare.tokens,
+        suffix_length,
         own_length: 0,
         first_visible: position + 1,
     };
-    tensor(launch.launch(plan))
+    tensor(match fresh {
+        Some((planes, unroll, cubes)) => {
+            let launch = launch(prepare.qkv.handle.clone(), position);
+            launch.fresh(&prepare, planes, unroll, cubes)
+        }
+        None => launch(prepare.launch(&suffix), position + prepare.tokens).launch(plan),
+    })
 }
 
 /// See [`ModelBackend::expert_attention`](crate::ModelBackend::expert_attention).

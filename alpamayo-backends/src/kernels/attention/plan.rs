@@ -31,6 +31,8 @@ pub enum Plan {
         keys: usize,
         /// Whether queries stay in registers rather than in shared memory.
         keep_query: bool,
+        /// Whether keys and values are copied asynchronously, on devices that do.
+        asynchronous: bool,
         /// Cubes per processor that a split aims at.
         cubes: usize,
     },
@@ -39,26 +41,13 @@ pub enum Plan {
 impl Plan {
     /// For images, whose keys become bf16 if `packed`.
     pub fn vision<R: CubeRuntime>(client: &ComputeClient<R>, packed: bool) -> Self {
-        match Self::whole(client, packed) {
-            Self::TensorCore { keys, cubes, .. } => Self::TensorCore {
-                planes: 4,
-                tiles: 2,
-                keys,
-                keep_query: false,
-                cubes,
-            },
-            plan => plan,
-        }
-    }
-
-    /// For whole prompts, whose keys are bf16 if `packed`.
-    pub fn whole<R: CubeRuntime>(client: &ComputeClient<R>, packed: bool) -> Self {
         if packed && has_tensor_cores(client) {
             Self::TensorCore {
-                planes: 8,
-                tiles: 1,
+                planes: 4,
+                tiles: 2,
                 keys: 64,
-                keep_query: true,
+                keep_query: false,
+                asynchronous: false,
                 cubes: 1,
             }
         } else {
@@ -66,14 +55,34 @@ impl Plan {
         }
     }
 
+    /// For whole prompts, whose keys are bf16 if `packed`.
+    pub fn whole<R: CubeRuntime>(client: &ComputeClient<R>, packed: bool) -> Self {
+        if !packed || !has_tensor_cores(client) {
+            return Self::Exact;
+        }
+        // Twice the queries per plane read half as much of shared memory, but leave no registers for what is on its way.
+        let asynchronous = client.properties().features.copy_async;
+        let [planes, tiles] = if asynchronous { [4, 2] } else { [8, 1] };
+        Self::TensorCore {
+            planes,
+            tiles,
+            keys: 64,
+            keep_query: !asynchronous,
+            asynchronous,
+            cubes: 1,
+        }
+    }
+
     /// For action tokens over a cache, whose keys are bf16 if `packed`.
     pub fn expert<R: CubeRuntime>(client: &ComputeClient<R>, packed: bool) -> Self {
         if packed && has_tensor_cores(client) {
+            let asynchronous = client.properties().features.copy_async;
             Self::TensorCore {
                 planes: 4,
                 tiles: 1,
-                keys: 32,
+                keys: if asynchronous { 64 } else { 32 },
                 keep_query: true,
+                asynchronous,
                 cubes: 1,
             }
         } else {

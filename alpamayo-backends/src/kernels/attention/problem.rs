@@ -283,8 +283,9 @@ pub(super) fn read_value(
     }
 }
 
+/// The first chunk of a position.
 #[cube]
-fn at(part: &KeyValues, entry: usize, head: usize, position: usize) -> usize {
+pub(super) fn at(part: &KeyValues, entry: usize, head: usize, position: usize) -> usize {
     entry * part.entry_stride as usize + head * part.head_stride as usize + position * part.row_stride as usize
 }
 

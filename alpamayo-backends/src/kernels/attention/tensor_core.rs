@@ -2,22 +2,20 @@
 //!
 //! A plane owns rows of 16 queries of one head. Scores stay in the accumulator registers of the first product, which are
 //! laid out as the second product wants its left operand, so weights never leave registers. The next tile of keys and values is
-//! on its way in registers while the current one is multiplied, and lands in the other half of shared memory.
+//! on its way while the current one is multiplied, and lands in the other half of shared memory: by itself where the device
+//! copies asynchronously, otherwise through registers.
 
 use cubecl::cmma::{MatrixIdent, MmaDefinition};
+use cubecl::prelude::barrier::Barrier;
 use cubecl::prelude::*;
 use half::bf16;
 
 use super::element::{Chunk, HIDDEN, LOWEST, pack_bf16};
-use super::problem::{
-    Extents, Keys, Problem, Sources, first_token, keys_of, read_key, read_value, tokens_of, visible_keys,
-};
+use super::problem::{Extents, Problem, Sources, first_token, keys_of, tokens_of, visible_keys};
+use super::stage::{MatrixRow, copy, fetch, fill_columns, stage_queries, store};
 
 /// Rows of a product's left operand.
 const TILE_ROWS: usize = 16;
-
-/// A 16-byte row of an 8x8 matrix.
-type MatrixRow = Vector<bf16, Const<8>>;
 
 /// Two neighbours in a register.
 type Pair = Vector<bf16, Const<2>>;
@@ -39,6 +37,8 @@ pub(super) struct TensorCoreConfig {
     pub keep_query: bool,
     /// Whether the result is written as bf16 (not with a split).
     pub pack_output: bool,
+    /// Whether tiles are copied asynchronously.
+    pub asynchronous: bool,
 }
 
 impl TensorCoreConfig {
@@ -47,32 +47,32 @@ impl TensorCoreConfig {
         self.planes * self.tiles * TILE_ROWS
     }
 
-    fn units(&self) -> usize {
+    pub(super) fn units(&self) -> usize {
         self.planes * 32
     }
 
     /// Chunks of a head.
-    fn chunks(&self) -> usize {
+    pub(super) fn chunks(&self) -> usize {
         self.problem.head_dim / 8
     }
 
     /// Steps of a product over a head: sixteen features each, the last filled up with zeros.
-    fn depth(&self) -> usize {
+    pub(super) fn depth(&self) -> usize {
         self.problem.head_dim.div_ceil(16)
     }
 
     /// Chunks from a staged row to the next: odd, so that rows fall on different banks.
-    fn stride(&self) -> usize {
+    pub(super) fn stride(&self) -> usize {
         2 * self.depth() + 1
     }
 
     /// Chunks from the keys of a stage to its values.
-    fn value_offset(&self) -> usize {
+    pub(super) fn value_offset(&self) -> usize {
         self.keys * self.stride()
     }
 
     /// Chunks of one stage.
-    fn stage(&self) -> usize {
+    pub(super) fn stage(&self) -> usize {
         2 * self.value_offset()
     }
 
@@ -84,8 +84,13 @@ impl TensorCoreConfig {
         self
     }
 
+    /// Chunks that a unit keeps in registers of a tile's keys, and of its values.
+    fn registers(&self) -> usize {
+        if self.asynchronous { 1 } else { self.fetches() }
+    }
+
     /// Chunks that a unit fetches of a tile's keys, and of its values.
-    fn fetches(&self) -> usize {
+    pub(super) fn fetches(&self) -> usize {
         (self.keys * self.chunks()).div_ceil(self.units())
     }
 }
@@ -162,13 +167,25 @@ pub(super) fn tensor_core(
     let plane_end = visible_keys(extents, &keys, plane_last, problem);
     let common_end = visible_keys(extents, &keys, plane_first.min(tokens - 1), problem);
 
-    let mut next_keys = Array::<Chunk>::new(comptime!(config.fetches()));
-    let mut next_values = Array::<Chunk>::new(comptime!(config.fetches()));
-    if keys.begin < end {
-        fetch(sources, &keys, &mut next_keys, &mut next_values, keys.begin, config);
-        store(&mut stage, &next_keys, &next_values, 0usize, config);
+    let mut barriers = Sequence::<Shared<Barrier>>::new();
+    if comptime!(config.asynchronous) {
+        barriers.push(Barrier::shared(
+            comptime!(config.units() as u32).runtime(),
+            UNIT_POS == 0,
+        ));
     }
-    sync_cube();
+    let mut next_keys = Array::<Chunk>::new(comptime!(config.registers()));
+    let mut next_values = Array::<Chunk>::new(comptime!(config.registers()));
+    if keys.begin < end {
+        if comptime!(config.asynchronous) {
+            copy(sources, &keys, &mut stage, keys.begin, 0usize, config);
+            barriers.index(0usize).commit_copy_async();
+        } else {
+            fetch(sources, &keys, &mut next_keys, &mut next_values, keys.begin, config);
+            store(&mut stage, &next_keys, &next_values, 0usize, config);
+        }
+    }
+    wait(&barriers, config);
 
     let definition = MmaDefinition::<bf16, bf16, f32>::new(16usize, 8usize, 16usize);
     let query_base = (plane * comptime!(config.tiles * TILE_ROWS) + lane % 16) * stride + lane / 16;
@@ -193,15 +210,15 @@ pub(super) fn tensor_core(
     let mut current = 0usize;
     while begin < end {
         let more = begin + config.keys < end;
+        let other = comptime!(config.stage()) - current;
         if more {
-            fetch(
-                sources,
-                &keys,
-                &mut next_keys,
-                &mut next_values,
-                begin + config.keys,
-                config,
-            );
+            let next = begin + config.keys;
+            if comptime!(config.asynchronous) {
+                copy(sources, &keys, &mut stage, next, other, config);
+                barriers.index(0usize).commit_copy_async();
+            } else {
+                fetch(sources, &keys, &mut next_keys, &mut next_values, next, config);
+            }
         }
 
         if begin < plane_end {
@@ -353,11 +370,12 @@ pub(super) fn tensor_core(
             }
         }
 
-        let other = comptime!(config.stage()) - current;
-        if more {
-            store(&mut stage, &next_keys, &next_values, other, config);
+        if comptime!(!config.asynchronous) {
+            if more {
+                store(&mut stage, &next_keys, &next_values, other, config);
+            }
         }
-        sync_cube();
+        wait(&barriers, config);
         current = other;
         begin += config.keys;
     }
@@ -401,6 +419,16 @@ pub(super) fn tensor_core(
     }
 }
 
+/// Waits for all units of the cube, and where tiles are copied asynchronously for theirs.
+#[cube]
+fn wait(barriers: &Sequence<Shared<Barrier>>, #[comptime] config: TensorCoreConfig) {
+    if comptime!(config.asynchronous) {
+        barriers.index(0usize).arrive_and_wait();
+    } else {
+        sync_cube();
+    }
+}
+
 #[cube]
 fn clear(tile: &mut Array<Sums>) {
     tile[0] = Sums::new(0.0f32);
@@ -418,87 +446,4 @@ fn halves(matrices: &Array<Pair>) -> (Array<Pair>, Array<Pair>) {
         high[part] = matrices[comptime!(part + 2)];
     }
     (low, high)
-}
-
-/// Zeros in the columns past the head of so many staged rows.
-#[cube]
-fn fill_columns(stage: &mut SharedMemory<MatrixRow>, #[comptime] rows: usize, #[comptime] config: TensorCoreConfig) {
-    if comptime!(config.chunks() < 2 * config.depth()) {
-        #[unroll]
-        for step in 0..comptime!(rows.div_ceil(config.units())) {
-            let place = step * comptime!(config.units()) + UNIT_POS as usize;
-            if place < rows {
-                stage[place * comptime!(config.stride()) + comptime!(config.chunks())] =
-                    MatrixRow::reinterpret(Chunk::new(0u32));
-            }
-        }
-    }
-}
-
-/// The cube's queries; those past the last token repeat it.
-#[cube]
-fn stage_queries(
-    query: &Array<Chunk>,
-    stage: &mut SharedMemory<MatrixRow>,
-    start: usize,
-    head: usize,
-    first: usize,
-    tokens: usize,
-    #[comptime] config: TensorCoreConfig,
-) {
-    let chunks = comptime!(config.chunks());
-    let count = comptime!(config.queries() * config.chunks());
-    #[unroll]
-    for step in 0..comptime!(count.div_ceil(config.units())) {
-        let place = step * comptime!(config.units()) + UNIT_POS as usize;
-        if place < count {
-            let (local, column) = (place / chunks, place % chunks);
-            let token = start + (first + local).min(tokens - 1);
-            let chunk = query[(token * config.problem.heads + head) * chunks + column];
-            stage[local * comptime!(config.stride()) + column] = MatrixRow::reinterpret(chunk);
-        }
-    }
-}
-
-/// A tile of keys and values on its way; keys past the last repeat it.
-#[cube]
-fn fetch(
-    sources: &Sources,
-    keys: &Keys,
-    next_keys: &mut Array<Chunk>,
-    next_values: &mut Array<Chunk>,
-    begin: usize,
-    #[comptime] config: TensorCoreConfig,
-) {
-    let chunks = comptime!(config.chunks());
-    #[unroll]
-    for step in 0..comptime!(config.fetches()) {
-        let place = step * comptime!(config.units()) + UNIT_POS as usize;
-        let (local, column) = (place / chunks, place % chunks);
-        let index = (begin + local).min(keys.end - 1);
-        next_keys[step] = read_key(sources, keys, index, column, config.problem);
-        next_values[step] = read_value(sources, keys, index, column, config.problem);
-    }
-}
-
-/// A fetched tile into shared memory.
-#[cube]
-fn store(
-    stage: &mut SharedMemory<MatrixRow>,
-    next_keys: &Array<Chunk>,
-    next_values: &Array<Chunk>,
-    offset: usize,
-    #[comptime] config: TensorCoreConfig,
-) {
-    let chunks = comptime!(config.chunks());
-    let count = comptime!(config.keys * config.chunks());
-    #[unroll]
-    for step in 0..comptime!(config.fetches()) {
-        let place = step * comptime!(config.units()) + UNIT_POS as usize;
-        if place < count {
-            let at = offset + place / chunks * comptime!(config.stride()) + place % chunks;
-            stage[at] = MatrixRow::reinterpret(next_keys[step]);
-            stage[at + comptime!(config.value_offset())] = MatrixRow::reinterpret(next_values[step]);
-        }
-    }
 }

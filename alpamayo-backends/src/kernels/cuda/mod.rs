@@ -2,3 +2,4 @@
 
 pub(crate) mod cublaslt;
 mod stream;
+pub(crate) mod upload;

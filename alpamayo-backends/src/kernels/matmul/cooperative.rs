@@ -11,6 +11,7 @@ use cubecl::prelude::*;
 use half::bf16;
 
 use crate::kernels::activation::activate;
+use crate::kernels::finish::{Finish, finish};
 use crate::kernels::product::{Element, Product};
 use crate::kernels::tensors::{array, empty, extents};
 use crate::layers::Activation;
@@ -42,8 +43,8 @@ const SHARED: usize = 4 * STAGE * 16 + PLANES[0] * PLANES[1] * SIDE * SIDE * 4;
 /// Sixteen bytes: eight bf16.
 type Chunk = Vector<u32, Const<4>>;
 
-/// The same, as a row's elements.
-type Elements = Vector<bf16, Const<8>>;
+/// Half a chunk, as a row's elements: SPIR-V has no vectors of more than four.
+type Elements = Vector<bf16, Const<4>>;
 
 /// Whether the kernel takes the product on this device.
 pub fn takes<R: CubeRuntime>(product: &Product<R>) -> bool {
@@ -70,12 +71,54 @@ pub fn takes<R: CubeRuntime>(product: &Product<R>) -> bool {
 pub fn matmul<R: CubeRuntime>(x: &CubeTensor<R>, product: &Product<R>) -> CubeTensor<R> {
     let (tokens, columns) = extents(x);
     let weight = &product.weight;
-    let out = empty(x, tokens, weight.rows, DType::F32);
+    let blocks = weight.rows.div_ceil(TILE) * tokens.div_ceil(TILE);
+    let processors = x.client.properties().hardware.num_streaming_multiprocessors;
+    let parts = parts(blocks, columns, processors.unwrap_or(128) as usize);
+    if parts == 1 {
+        return in_parts(x, product, 1);
+    }
+    let plain = Product {
+        bias: None,
+        activation: Activation::None,
+        residual: None,
+        ..product.clone()
+    };
+    let after = Finish {
+        parts,
+        bias: product.bias.as_ref(),
+        activation: product.activation,
+        residual: product.residual.as_ref(),
+        dtype: DType::F32,
+    };
+    finish(&in_parts(x, &plain, parts), &after)
+}
+
+/// How many cubes share a block's columns so that a few blocks keep the device busy, each with eight steps at least.
+fn parts(blocks: usize, columns: usize, processors: usize) -> usize {
+    let steps = columns.div_ceil(DEPTH);
+    if 2 * blocks > processors {
+        return 1;
+    }
+    let wanted = (2 * processors / blocks).min(steps / 8).max(1);
+    // As many as have work once every part has whole steps.
+    steps.div_ceil(steps.div_ceil(wanted))
+}
+
+/// The parts of the columns' sums one behind the other, `[parts · tokens, out]`.
+fn in_parts<R: CubeRuntime>(x: &CubeTensor<R>, product: &Product<R>, parts: usize) -> CubeTensor<R> {
+    let (tokens, columns) = extents(x);
+    let weight = &product.weight;
+    let out = empty(x, parts * tokens, weight.rows, DType::F32);
+    let part_chunks = columns.div_ceil(DEPTH).div_ceil(parts) * CHUNKS;
     // SAFETY: rows and columns are clamped or checked, results checked against the extents.
     unsafe {
         cooperative::launch_unchecked::<R>(
             &x.client,
-            CubeCount::Static(weight.rows.div_ceil(TILE) as u32, tokens.div_ceil(TILE) as u32, 1),
+            CubeCount::Static(
+                weight.rows.div_ceil(TILE) as u32,
+                tokens.div_ceil(TILE) as u32,
+                parts as u32,
+            ),
             CubeDim::new_2d(PLANE as u32, (UNITS / PLANE) as u32),
             array(x),
             array(&weight.values),
@@ -85,13 +128,14 @@ pub fn matmul<R: CubeRuntime>(x: &CubeTensor<R>, product: &Product<R>) -> CubeTe
             tokens as u32,
             weight.rows as u32,
             (columns / 8) as u32,
+            part_chunks as u32,
             product.activation,
         );
     }
     out
 }
 
-/// Cube `(block of weight rows, block of tokens)`, units `(plane, planes)`.
+/// Cube `(block of weight rows, block of tokens, part of the columns)`, units `(plane, planes)`.
 #[cube(launch_unchecked)]
 fn cooperative(
     x: &Array<Chunk>,
@@ -102,9 +146,13 @@ fn cooperative(
     tokens: u32,
     rows: u32,
     chunks: u32,
+    part_chunks: u32,
     #[comptime] activation: Activation,
 ) {
     let (tokens, rows, chunks) = (tokens as usize, rows as usize, chunks as usize);
+    let part = CUBE_POS_Z as usize;
+    let end = chunks.min((part + 1) * part_chunks as usize);
+    let target = part * tokens;
     let first_row = CUBE_POS_X as usize * TILE;
     let first_token = CUBE_POS_Y as usize * TILE;
     let plane = UNIT_POS_Y as usize;
@@ -114,7 +162,7 @@ fn cooperative(
     );
 
     // Two stages of x, then two of the weight.
-    let mut stage = SharedMemory::<Elements>::new_aligned(comptime!(4 * STAGE), 16usize);
+    let mut stage = SharedMemory::<Elements>::new_aligned(comptime!(8 * STAGE), 16usize);
     let mut results = SharedMemory::<f32>::new(comptime!(PLANES[0] * PLANES[1] * SIDE * SIDE));
     let mut sums = Sequence::<Matrix<f32>>::new();
     #[unroll]
@@ -136,7 +184,8 @@ fn cooperative(
         &mut next,
         first_token,
         first_row,
-        0usize,
+        part * part_chunks as usize,
+        end,
         tokens,
         rows,
         chunks,
@@ -144,10 +193,10 @@ fn cooperative(
     store(&mut stage, &next, 0usize);
     sync_cube();
 
-    let mut begin = 0usize;
+    let mut begin = part * part_chunks as usize;
     let mut current = 0usize;
-    while begin < chunks {
-        let more = begin + CHUNKS < chunks;
+    while begin < end {
+        let more = begin + CHUNKS < end;
         if more {
             fetch(
                 x,
@@ -156,6 +205,7 @@ fn cooperative(
                 first_token,
                 first_row,
                 begin + CHUNKS,
+                end,
                 tokens,
                 rows,
                 chunks,
@@ -174,7 +224,7 @@ fn cooperative(
                     unsafe { Matrix::<bf16>::uninitialized(MatrixIdent::B, SIDE, SIDE, SIDE, MatrixLayout::ColMajor) };
                 cmma::load(
                     &matrix,
-                    &stage.slice(at, at + comptime!(SIDE * STRIDE)),
+                    &stage.slice(2 * at, 2 * at + comptime!(2 * SIDE * STRIDE)),
                     comptime!(8 * STRIDE as u32),
                 );
                 right.push(matrix);
@@ -186,7 +236,7 @@ fn cooperative(
                     unsafe { Matrix::<bf16>::uninitialized(MatrixIdent::A, SIDE, SIDE, SIDE, MatrixLayout::RowMajor) };
                 cmma::load(
                     &left,
-                    &stage.slice(at, at + comptime!(SIDE * STRIDE)),
+                    &stage.slice(2 * at, 2 * at + comptime!(2 * SIDE * STRIDE)),
                     comptime!(8 * STRIDE as u32),
                 );
                 #[unroll]
@@ -240,7 +290,7 @@ fn cooperative(
                         }
                         ComptimeOption::None => {}
                     }
-                    out[token * rows + row] = value;
+                    out[(target + token) * rows + row] = value;
                 }
             }
             sync_cube();
@@ -248,7 +298,7 @@ fn cooperative(
     }
 }
 
-/// Loads this unit's chunks of the step at chunk `begin`: of `x`, then of the weight; zeros past the last column.
+/// Loads this unit's chunks of the step at chunk `begin`: of `x`, then of the weight; zeros from chunk `end` on.
 #[cube]
 fn fetch(
     x: &Array<Chunk>,
@@ -257,6 +307,7 @@ fn fetch(
     first_token: usize,
     first_row: usize,
     begin: usize,
+    end: usize,
     tokens: usize,
     rows: usize,
     chunks: usize,
@@ -267,7 +318,7 @@ fn fetch(
         let column = begin + place % CHUNKS;
         let mut of_x = Chunk::new(0u32);
         let mut of_weight = Chunk::new(0u32);
-        if column < chunks {
+        if column < end {
             of_x = x[(first_token + place / CHUNKS).min(tokens - 1) * chunks + column];
             of_weight = weight[(first_row + place / CHUNKS).min(rows - 1) * chunks + column];
         }
@@ -283,7 +334,19 @@ fn store(stage: &mut SharedMemory<Elements>, next: &Array<Chunk>, offset: usize)
     for part in 0..FETCHES {
         let place = UNIT_POS as usize + comptime!(part * UNITS);
         let at = offset + place / CHUNKS * STRIDE + place % CHUNKS;
-        stage[at] = Elements::reinterpret(next[part]);
-        stage[at + comptime!(2 * STAGE)] = Elements::reinterpret(next[comptime!(FETCHES + part)]);
+        halves(stage, 2 * at, next[part]);
+        halves(stage, 2 * at + comptime!(4 * STAGE), next[comptime!(FETCHES + part)]);
+    }
+}
+
+/// Puts a chunk's halves next to each other.
+#[cube]
+fn halves(stage: &mut SharedMemory<Elements>, at: usize, chunk: Chunk) {
+    #[unroll]
+    for half in 0..2usize {
+        let mut words = Vector::<u32, Const<2>>::empty();
+        words[0] = chunk[comptime!(2 * half)];
+        words[1] = chunk[comptime!(2 * half + 1)];
+        stage[at + half] = Elements::reinterpret(words);
     }
 }

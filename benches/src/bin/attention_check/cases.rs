@@ -51,26 +51,27 @@ const CASES: [(&str, Case); 4] = [
 
 /// Tiles worth comparing.
 fn tiles(cubes: usize) -> Vec<Plan> {
-    let tile = |planes, tiles, keys, keep_query| Plan::TensorCore {
+    let tile = |planes, tiles, keys, keep_query, asynchronous| Plan::TensorCore {
         planes,
         tiles,
         keys,
         keep_query,
+        asynchronous,
         cubes,
     };
     vec![
-        tile(8, 1, 64, true),
-        tile(8, 1, 64, false),
-        tile(8, 1, 32, true),
-        tile(8, 1, 32, false),
-        tile(8, 1, 128, true),
-        tile(4, 1, 64, true),
-        tile(4, 1, 64, false),
-        tile(4, 1, 32, true),
-        tile(4, 2, 64, false),
-        tile(4, 2, 32, false),
-        tile(8, 2, 32, false),
-        tile(8, 2, 64, false),
+        tile(8, 1, 64, true, false),
+        tile(8, 1, 32, true, false),
+        tile(8, 1, 128, true, true),
+        tile(4, 1, 64, true, true),
+        tile(4, 1, 64, true, false),
+        tile(4, 1, 32, true, true),
+        tile(4, 1, 32, true, false),
+        tile(4, 2, 64, false, true),
+        tile(4, 2, 64, false, false),
+        tile(4, 2, 32, false, true),
+        tile(4, 2, 32, false, false),
+        tile(8, 2, 64, false, true),
     ]
 }
 
@@ -148,9 +149,12 @@ impl<R: CubeRuntime, BT: BoolElement> Cases<'_, R, BT> {
             Case::Vision => self.vision(),
             Case::Expert => [1, 6].into_iter().for_each(|samples| self.expert(samples)),
             // The last has so many clips that the device, not the launches, decides.
-            Case::Decode => [(1, 1), (1, 6), (8, 1)]
-                .into_iter()
-                .for_each(|(clips, samples)| self.decode(clips, samples)),
+            Case::Decode => [(1, 1), (1, 6), (8, 1)].into_iter().for_each(|(clips, samples)| {
+                self.decode(clips, samples, DType::F32);
+                if self.packed {
+                    self.decode(clips, samples, DType::BF16);
+                }
+            }),
         }
     }
 
@@ -167,8 +171,8 @@ impl<R: CubeRuntime, BT: BoolElement> Cases<'_, R, BT> {
         tensor.clone().into_data().iter::<f32>().collect()
     }
 
-    fn rows(&self, tokens: usize, attention: Attention, norm: bool) -> Rows<Gpu<R, BT>> {
-        let qkv = self.random([tokens, attention.qkv_features()], self.dtype());
+    fn rows(&self, tokens: usize, attention: Attention, norm: bool, dtype: DType) -> Rows<Gpu<R, BT>> {
+        let qkv = self.random([tokens, attention.qkv_features()], dtype);
         let angles = self.random([tokens, attention.head_dim / 2], DType::F32) * 3.0;
         let rotary = Rotary {
             cos: angles.clone().cos(),
@@ -232,7 +236,7 @@ impl<R: CubeRuntime, BT: BoolElement> Cases<'_, R, BT> {
     }
 
     fn prefill(&self) {
-        let rows = self.rows(PROMPT, TEXT, true);
+        let rows = self.rows(PROMPT, TEXT, true, self.dtype());
         let norms = self.norms(TEXT.head_dim);
         let mut prompt = self.key_value(1, PROMPT);
         let operations = 2.0 * 32.0 * 128.0 * (PROMPT * PROMPT) as f64;
@@ -262,7 +266,7 @@ impl<R: CubeRuntime, BT: BoolElement> Cases<'_, R, BT> {
 
     fn vision(&self) {
         let lengths = vec![720; 16];
-        let rows = self.rows(720 * 16, VISION, false);
+        let rows = self.rows(720 * 16, VISION, false, self.dtype());
         let operations = 4.0 * 16.0 * 16.0 * 72.0 * 720.0 * 720.0;
         for plan in self.plans(tiles(1)) {
             self.row("vision", plan, operations, 0.0).check(
@@ -286,7 +290,7 @@ impl<R: CubeRuntime, BT: BoolElement> Cases<'_, R, BT> {
     }
 
     fn expert(&self, samples: usize) {
-        let rows = self.rows(samples * 64, EXPERT, true);
+        let rows = self.rows(samples * 64, EXPERT, true, self.dtype());
         let norms = self.norms(EXPERT.head_dim);
         let cache = self.cache(1, samples);
         let lengths: Vec<usize> = (0..samples).map(|row| POSITION - 3 * row).collect();
@@ -330,15 +334,17 @@ impl<R: CubeRuntime, BT: BoolElement> Cases<'_, R, BT> {
         }
     }
 
-    fn decode(&self, clips: usize, samples: usize) {
-        let rows = self.rows(clips * samples, TEXT, true);
+    /// Rows in f32 are prepared where they are attended to, others by a launch of their own.
+    fn decode(&self, clips: usize, samples: usize, dtype: DType) {
+        let rows = self.rows(clips * samples, TEXT, true, dtype);
         let norms = self.norms(TEXT.head_dim);
         let mut cache = self.cache(clips, samples);
         let host = HostCache::of(&cache);
         let bytes = (clips * 2 * 8 * 128 * PROMPT * self.dtype().size()) as f64;
         let operations = (4 * 32 * 128 * clips * samples * (PROMPT + POSITION)) as f64;
         for plan in streams().into_iter().chain([Plan::Exact]) {
-            self.row(&format!("decode {clips}x{samples}"), plan, operations, bytes)
+            let rows_are = if dtype == DType::F32 { "f32 rows" } else { "bf16 rows" };
+            self.row(&format!("decode {clips}x{samples} {rows_are}"), plan, operations, bytes)
                 .check(
                     &self.device,
                     || {
@@ -420,10 +426,14 @@ fn short(plan: Plan) -> String {
             tiles,
             keys,
             keep_query,
+            asynchronous,
             cubes,
         } => {
             let query = if keep_query { "registers" } else { "shared" };
-            format!("tensor p{planes} t{tiles} k{keys} {query} c{cubes}")
+            {
+                let copies = if asynchronous { "copied" } else { "loaded" };
+                format!("tensor p{planes} t{tiles} k{keys} {query} {copies} c{cubes}")
+            }
         }
     }
 }

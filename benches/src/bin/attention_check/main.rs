@@ -1,5 +1,6 @@
 //! Verifies and times the attention kernels at the released model's shapes, several plans side by side.
 //!
+//! `attention_check [cuda|vulkan] operations`: every operation of the backend against its definition instead.
 //! `attention_check [cuda|vulkan] [word…]`: only rows whose name contains all the words. Relative errors are against a host
 //! reference in f64 on sampled tokens and heads; times are medians of the whole operation with launches queued back to back.
 
@@ -9,6 +10,8 @@ mod cases;
 mod check;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 mod reference;
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+mod whole;
 
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 fn main() {
@@ -18,12 +21,17 @@ fn main() {
         found.map(|index| words.remove(index)).is_some()
     };
     let (cuda, vulkan) = (on("cuda", &mut words), on("vulkan", &mut words));
+    let whole = on("operations", &mut words);
     #[cfg(feature = "cuda")]
-    if cuda || !vulkan {
+    if whole && (cuda || !vulkan) {
+        whole::all::<alpamayo_backends::instances::Cuda>("cuda", &Default::default());
+    } else if cuda || !vulkan {
         cases::all::<cubecl::cuda::CudaRuntime, u8>("cuda", &words);
     }
     #[cfg(feature = "wgpu")]
-    if vulkan || !cuda {
+    if whole && (vulkan || !cuda) {
+        whole::all::<alpamayo_backends::instances::Wgpu>("vulkan", &Default::default());
+    } else if vulkan || !cuda {
         cases::all::<cubecl::wgpu::WgpuRuntime, u32>("vulkan", &words);
     }
 }
