@@ -1,6 +1,7 @@
 //! Products of many rows on the matrix units that a graphics API reaches too: cooperative matrices of bf16 with f32 sums.
 //!
-//! Tiles of both operands pass through shared memory, the next ones on their way in registers meanwhile.
+//! Tiles of both operands pass through shared memory, the next ones on their way in registers meanwhile: two stages of 32
+//! columns, or one of 64, which hides more of the memory's latency in the 48 KB that every such device has.
 
 use burn::tensor::DType;
 use burn_cubecl::CubeRuntime;
@@ -18,12 +19,6 @@ use crate::layers::Activation;
 
 /// Side of a matrix that a plane multiplies at once.
 const SIDE: usize = 16;
-/// Columns per step.
-const DEPTH: usize = 32;
-/// Chunks of eight elements per staged row.
-const CHUNKS: usize = DEPTH / 8;
-/// Chunks from a staged row to the next: odd, so that rows fall on different banks.
-const STRIDE: usize = CHUNKS + 1;
 /// Tokens and weight rows per cube.
 const TILE: usize = 128;
 /// Units per plane.
@@ -33,12 +28,54 @@ const PLANES: [usize; 2] = [2, 4];
 const UNITS: usize = PLANE * PLANES[0] * PLANES[1];
 /// Matrices of a plane over its tokens, and over its weight rows.
 const MATRICES: [usize; 2] = [TILE / PLANES[0] / SIDE, TILE / PLANES[1] / SIDE];
-/// Chunks of one operand that a unit stages per step.
-const FETCHES: usize = TILE * CHUNKS / UNITS;
-/// Chunks of one operand's stage.
-const STAGE: usize = TILE * STRIDE;
-/// Shared memory that a cube needs, in bytes.
-const SHARED: usize = 4 * STAGE * 16 + PLANES[0] * PLANES[1] * SIDE * SIDE * 4;
+/// Shared memory that a cube needs at most, in bytes.
+const SHARED: usize = 4 * (Stages { deep: false }).chunks() * 16 + PLANES[0] * PLANES[1] * SIDE * SIDE * 4;
+
+/// How the columns pass through shared memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Stages {
+    /// One stage of 64 columns instead of two of 32.
+    deep: bool,
+}
+
+impl Stages {
+    /// What measured best through Vulkan: deep, but for very many or very long rows.
+    fn choose(tokens: usize, columns: usize) -> Self {
+        Self {
+            deep: tokens <= 4096 && columns <= 8256,
+        }
+    }
+
+    /// Columns per step.
+    const fn depth(self) -> usize {
+        if self.deep { 64 } else { 32 }
+    }
+
+    /// Chunks of eight elements per staged row.
+    const fn width(self) -> usize {
+        self.depth() / 8
+    }
+
+    /// Chunks from a staged row to the next: odd, so that rows fall on different banks.
+    const fn stride(self) -> usize {
+        self.width() + 1
+    }
+
+    /// Chunks of one operand's stage.
+    const fn chunks(self) -> usize {
+        TILE * self.stride()
+    }
+
+    /// Stages of each operand.
+    const fn count(self) -> usize {
+        if self.deep { 1 } else { 2 }
+    }
+
+    /// Chunks of one operand that a unit stages per step.
+    const fn fetches(self) -> usize {
+        TILE * self.width() / UNITS
+    }
+}
 
 /// Sixteen bytes: eight bf16.
 type Chunk = Vector<u32, Const<4>>;
@@ -73,9 +110,14 @@ pub fn matmul<R: CubeRuntime>(x: &CubeTensor<R>, product: &Product<R>) -> CubeTe
     let weight = &product.weight;
     let blocks = weight.rows.div_ceil(TILE) * tokens.div_ceil(TILE);
     let processors = x.client.properties().hardware.num_streaming_multiprocessors;
-    let parts = parts(blocks, columns, processors.unwrap_or(128) as usize);
+    let stages = Stages::choose(tokens, columns);
+    let parts = parts(
+        blocks,
+        columns.div_ceil(stages.depth()),
+        processors.unwrap_or(128) as usize,
+    );
     if parts == 1 {
-        return in_parts(x, product, 1);
+        return in_parts(x, product, 1, stages);
     }
     let plain = Product {
         bias: None,
@@ -90,26 +132,25 @@ pub fn matmul<R: CubeRuntime>(x: &CubeTensor<R>, product: &Product<R>) -> CubeTe
         residual: product.residual.as_ref(),
         dtype: DType::F32,
     };
-    finish(&in_parts(x, &plain, parts), &after)
+    finish(&in_parts(x, &plain, parts, stages), &after)
 }
 
-/// How many cubes share a block's columns so that a few blocks keep the device busy, each with eight steps at least.
-fn parts(blocks: usize, columns: usize, processors: usize) -> usize {
-    let steps = columns.div_ceil(DEPTH);
+/// How many cubes share a block's columns so that a few blocks keep the device busy, each with four steps at least.
+fn parts(blocks: usize, steps: usize, processors: usize) -> usize {
     if 2 * blocks > processors {
         return 1;
     }
-    let wanted = (2 * processors / blocks).min(steps / 8).max(1);
+    let wanted = (2 * processors / blocks).min(steps / 4).max(1);
     // As many as have work once every part has whole steps.
     steps.div_ceil(steps.div_ceil(wanted))
 }
 
 /// The parts of the columns' sums one behind the other, `[parts · tokens, out]`.
-fn in_parts<R: CubeRuntime>(x: &CubeTensor<R>, product: &Product<R>, parts: usize) -> CubeTensor<R> {
+fn in_parts<R: CubeRuntime>(x: &CubeTensor<R>, product: &Product<R>, parts: usize, stages: Stages) -> CubeTensor<R> {
     let (tokens, columns) = extents(x);
     let weight = &product.weight;
     let out = empty(x, parts * tokens, weight.rows, DType::F32);
-    let part_chunks = columns.div_ceil(DEPTH).div_ceil(parts) * CHUNKS;
+    let part_chunks = columns.div_ceil(stages.depth()).div_ceil(parts) * stages.width();
     // SAFETY: rows and columns are clamped or checked, results checked against the extents.
     unsafe {
         cooperative::launch_unchecked::<R>(
@@ -130,6 +171,7 @@ fn in_parts<R: CubeRuntime>(x: &CubeTensor<R>, product: &Product<R>, parts: usiz
             (columns / 8) as u32,
             part_chunks as u32,
             product.activation,
+            stages,
         );
     }
     out
@@ -148,6 +190,7 @@ fn cooperative(
     chunks: u32,
     part_chunks: u32,
     #[comptime] activation: Activation,
+    #[comptime] stages: Stages,
 ) {
     let (tokens, rows, chunks) = (tokens as usize, rows as usize, chunks as usize);
     let part = CUBE_POS_Z as usize;
@@ -161,8 +204,8 @@ fn cooperative(
         plane % comptime!(PLANES[1]) * comptime!(TILE / PLANES[1]),
     );
 
-    // Two stages of x, then two of the weight.
-    let mut stage = SharedMemory::<Elements>::new_aligned(comptime!(8 * STAGE), 16usize);
+    // The stages of x, then those of the weight.
+    let mut stage = SharedMemory::<Elements>::new_aligned(comptime!(4 * stages.count() * stages.chunks()), 16usize);
     let mut results = SharedMemory::<f32>::new(comptime!(PLANES[0] * PLANES[1] * SIDE * SIDE));
     let mut sums = Sequence::<Matrix<f32>>::new();
     #[unroll]
@@ -177,7 +220,7 @@ fn cooperative(
         ));
     }
 
-    let mut next = Array::<Chunk>::new(comptime!(2 * FETCHES));
+    let mut next = Array::<Chunk>::new(comptime!(2 * stages.fetches()));
     fetch(
         x,
         weight,
@@ -189,14 +232,15 @@ fn cooperative(
         tokens,
         rows,
         chunks,
+        stages,
     );
-    store(&mut stage, &next, 0usize);
+    store(&mut stage, &next, 0usize, stages);
     sync_cube();
 
     let mut begin = part * part_chunks as usize;
     let mut current = 0usize;
     while begin < end {
-        let more = begin + CHUNKS < end;
+        let more = begin + comptime!(stages.width()) < end;
         if more {
             fetch(
                 x,
@@ -204,40 +248,43 @@ fn cooperative(
                 &mut next,
                 first_token,
                 first_row,
-                begin + CHUNKS,
+                begin + comptime!(stages.width()),
                 end,
                 tokens,
                 rows,
                 chunks,
+                stages,
             );
         }
         #[unroll]
-        for step in 0..comptime!(DEPTH / SIDE) {
+        for step in 0..comptime!(stages.depth() / SIDE) {
             let mut right = Sequence::<Matrix<bf16>>::new();
             #[unroll]
             for j in 0..comptime!(MATRICES[1]) {
                 let at = current
-                    + comptime!(2 * STAGE)
-                    + (plane_rows + comptime!(j * SIDE)) * STRIDE
+                    + comptime!(stages.count() * stages.chunks())
+                    + (plane_rows + comptime!(j * SIDE)) * comptime!(stages.stride())
                     + comptime!(step * SIDE / 8);
                 let matrix =
                     unsafe { Matrix::<bf16>::uninitialized(MatrixIdent::B, SIDE, SIDE, SIDE, MatrixLayout::ColMajor) };
                 cmma::load(
                     &matrix,
-                    &stage.slice(2 * at, 2 * at + comptime!(2 * SIDE * STRIDE)),
-                    comptime!(8 * STRIDE as u32),
+                    &stage.slice(2 * at, 2 * at + comptime!(2 * SIDE * stages.stride())),
+                    comptime!(8 * stages.stride() as u32),
                 );
                 right.push(matrix);
             }
             #[unroll]
             for i in 0..comptime!(MATRICES[0]) {
-                let at = current + (plane_tokens + comptime!(i * SIDE)) * STRIDE + comptime!(step * SIDE / 8);
+                let at = current
+                    + (plane_tokens + comptime!(i * SIDE)) * comptime!(stages.stride())
+                    + comptime!(step * SIDE / 8);
                 let left =
                     unsafe { Matrix::<bf16>::uninitialized(MatrixIdent::A, SIDE, SIDE, SIDE, MatrixLayout::RowMajor) };
                 cmma::load(
                     &left,
-                    &stage.slice(2 * at, 2 * at + comptime!(2 * SIDE * STRIDE)),
-                    comptime!(8 * STRIDE as u32),
+                    &stage.slice(2 * at, 2 * at + comptime!(2 * SIDE * stages.stride())),
+                    comptime!(8 * stages.stride() as u32),
                 );
                 #[unroll]
                 for j in 0..comptime!(MATRICES[1]) {
@@ -246,13 +293,19 @@ fn cooperative(
                 }
             }
         }
-        let other = comptime!(STAGE) - current;
+        let mut other = 0usize;
+        if comptime!(stages.deep) {
+            // Everybody has to have read the only stage.
+            sync_cube();
+        } else {
+            other = comptime!(stages.chunks()) - current;
+        }
         if more {
-            store(&mut stage, &next, other);
+            store(&mut stage, &next, other, stages);
         }
         sync_cube();
         current = other;
-        begin += CHUNKS;
+        begin += comptime!(stages.width());
     }
 
     let scratch = plane * comptime!(SIDE * SIDE);
@@ -311,31 +364,37 @@ fn fetch(
     tokens: usize,
     rows: usize,
     chunks: usize,
+    #[comptime] stages: Stages,
 ) {
     #[unroll]
-    for part in 0..FETCHES {
+    for part in 0..comptime!(stages.fetches()) {
         let place = UNIT_POS as usize + comptime!(part * UNITS);
-        let column = begin + place % CHUNKS;
+        let column = begin + place % comptime!(stages.width());
         let mut of_x = Chunk::new(0u32);
         let mut of_weight = Chunk::new(0u32);
         if column < end {
-            of_x = x[(first_token + place / CHUNKS).min(tokens - 1) * chunks + column];
-            of_weight = weight[(first_row + place / CHUNKS).min(rows - 1) * chunks + column];
+            of_x = x[(first_token + place / comptime!(stages.width())).min(tokens - 1) * chunks + column];
+            of_weight = weight[(first_row + place / comptime!(stages.width())).min(rows - 1) * chunks + column];
         }
         next[part] = of_x;
-        next[comptime!(FETCHES + part)] = of_weight;
+        next[comptime!(stages.fetches() + part)] = of_weight;
     }
 }
 
 /// Puts the loaded chunks into the stages at `offset`.
 #[cube]
-fn store(stage: &mut SharedMemory<Elements>, next: &Array<Chunk>, offset: usize) {
+fn store(stage: &mut SharedMemory<Elements>, next: &Array<Chunk>, offset: usize, #[comptime] stages: Stages) {
     #[unroll]
-    for part in 0..FETCHES {
+    for part in 0..comptime!(stages.fetches()) {
         let place = UNIT_POS as usize + comptime!(part * UNITS);
-        let at = offset + place / CHUNKS * STRIDE + place % CHUNKS;
+        let at =
+            offset + place / comptime!(stages.width()) * comptime!(stages.stride()) + place % comptime!(stages.width());
         halves(stage, 2 * at, next[part]);
-        halves(stage, 2 * at + comptime!(4 * STAGE), next[comptime!(FETCHES + part)]);
+        halves(
+            stage,
+            2 * at + comptime!(2 * stages.count() * stages.chunks()),
+            next[comptime!(stages.fetches() + part)],
+        );
     }
 }
 

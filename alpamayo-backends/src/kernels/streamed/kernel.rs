@@ -67,7 +67,14 @@ pub(super) fn streamed<E: Float>(
 
     let steps = chunks / 4;
     let blocks = steps / comptime!(config.shape.splits * config.shape.unroll);
-    for block in 0..blocks {
+    // Cubes begin at different columns: otherwise all would read the same part of every row at a time, which is a few of the
+    // memory's channels.
+    let shift = CUBE_POS % max(blocks, 1usize);
+    for index in 0..blocks {
+        let mut block = index + shift;
+        if block >= blocks {
+            block -= blocks;
+        }
         let step = (block * shape.splits + split) * shape.unroll;
         accumulate(
             weight,
