@@ -291,8 +291,9 @@ perturbations = [
                 format!("seed = 3\nseverities = [0.2, 0.2]\n{fine}"),
                 "severity 0.2 is there twice",
             ),
+            // A list is told by the line that it begins on.
             (
-                3,
+                2,
                 format!("seed = 3\nseverities = [0.2,\n 1.2]\n{fine}"),
                 "severity 1.2 is outside",
             ),

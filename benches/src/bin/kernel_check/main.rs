@@ -5,8 +5,9 @@
 //! ```
 //!
 //! Sections: `matvec` (cuts of the matrix-vector kernel; a variant is outputs, unroll, splits, groups), `streamed` (cuts of the
-//! product on tensor cores: row tiles, unroll, splits, groups), `fused` (what is fused around them), `library` and `cooperative` (large products),
-//! `rows` (norms, gates, random weights). All of them without a name; `--all` prints every variant.
+//! product on tensor cores: row tiles, unroll, splits, groups), `quantized` (both for 8 and 4 bits, and what many rows call), `fused`
+//! (what is fused around them), `library` and `cooperative` (large products), `rows` (norms, gates, random weights). All of them without
+//! a name; `--all` prints every variant.
 //! `--divide 16` takes a sixteenth of every extent, for devices without memory or speed.
 
 mod cooperative;
@@ -14,6 +15,7 @@ mod fused;
 mod library;
 mod matvec;
 mod measure;
+mod quantized;
 mod rows;
 mod streamed;
 
@@ -42,6 +44,7 @@ fn run<R: KernelRuntime>(options: &Options) {
     for (name, section) in [
         ("matvec", matvec::run::<R> as fn(&R::Device, &Options)),
         ("streamed", streamed::run::<R>),
+        ("quantized", quantized::run::<R>),
         ("fused", fused::run::<R>),
         ("library", library::run::<R>),
         ("cooperative", cooperative::run::<R>),

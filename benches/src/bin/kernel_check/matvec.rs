@@ -10,7 +10,7 @@ use burn::tensor::{Tensor, TensorPrimitive};
 use burn_cubecl::kernel::into_contiguous;
 
 /// `(out, in)` of the released model's products.
-const SHAPES: [(usize, usize); 10] = [
+pub const SHAPES: [(usize, usize); 10] = [
     (24_576, 4096),
     (4096, 12_288),
     (6144, 4096),
