@@ -4,7 +4,7 @@ use burn::tensor::{Bytes, DType, TensorData};
 use half::{bf16, f16};
 use rayon::prelude::*;
 
-use super::quantize::{dequantized, quantized_words};
+use super::quantize::{check_steps, dequantized, quantized_words};
 use crate::error::{Error, Result};
 use crate::layers::{SourceType, WeightFormat, WeightSource};
 
@@ -36,6 +36,25 @@ pub fn host_values(source: &WeightSource<'_>, format: WeightFormat) -> Result<Te
     Ok(TensorData::from_bytes(bytes, shape, format.float_dtype()))
 }
 
+/// Whether the source's bytes, one piece after another, are what is stored in this format.
+///
+/// # Errors
+/// When the bytes don't fill the shape, or the format can't hold the source.
+pub fn is_stored_as_it_is(source: &WeightSource<'_>, format: WeightFormat) -> Result<bool> {
+    check(source)?;
+    match (format, source.source_type) {
+        (WeightFormat::Bf16, source_type) => {
+            even_columns(source.rows, source.columns)?;
+            Ok(source_type == SourceType::Bf16)
+        }
+        (WeightFormat::F32, SourceType::F32) | (WeightFormat::F16, SourceType::F16) => Ok(true),
+        (_, SourceType::Quantized(quantization)) if format.quantization() == Some(quantization) => {
+            check_steps(source, quantization).map(|()| true)
+        }
+        _ => Ok(false),
+    }
+}
+
 /// A source's elements as bf16 bits, two per 32-bit word: `[rows, columns / 2]`. A bf16 source is copied as it is, others are
 /// rounded to nearest even.
 ///
@@ -55,7 +74,7 @@ pub(super) fn packed_words(source: &WeightSource<'_>) -> Result<TensorData> {
 ///
 /// # Errors
 /// When it is odd.
-pub fn even_columns(rows: usize, columns: usize) -> Result<usize> {
+pub(super) fn even_columns(rows: usize, columns: usize) -> Result<usize> {
     if columns.is_multiple_of(2) {
         return Ok(columns);
     }

@@ -16,7 +16,7 @@ mod weight;
 
 pub use attention::{decode_attention, expert_attention, prefill_attention, vision_attention};
 pub use fourier::fourier_features;
-pub use host::{even_columns, host_values};
+pub use host::{host_values, is_stored_as_it_is};
 pub use linear::{activate, finish, gate, project};
 pub use norm::normalize;
 pub use pixels::normalize_pixels;

@@ -25,13 +25,12 @@ pub fn quantized_words(source: &WeightSource<'_>, quantization: Quantization) ->
     };
     match source.source_type {
         SourceType::Quantized(other) if other == quantization => {
-            let bytes = copied(source);
-            match first_bad_step(&bytes, source.columns, quantization) {
-                Some((row, block)) => Err(unsupported(format!(
-                    "the step of row {row}, block {block} is negative or not finite, so the source is damaged"
-                ))),
-                None => Ok(TensorData::from_bytes(Bytes::from_bytes_vec(bytes), shape, DType::I32)),
-            }
+            check_steps(source, quantization)?;
+            Ok(TensorData::from_bytes(
+                Bytes::from_bytes_vec(copied(source)),
+                shape,
+                DType::I32,
+            ))
         }
         SourceType::Quantized(other) => Err(unsupported(format!("it was quantised to {} before", other.name()))),
         _ => {
@@ -49,6 +48,30 @@ pub fn quantized_words(source: &WeightSource<'_>, quantization: Quantization) ->
             Ok(TensorData::from_bytes(Bytes::from_elems(result), shape, DType::I32))
         }
     }
+}
+
+/// Looks at the steps of rows that were quantised by this scheme.
+///
+/// # Errors
+/// With the first that no quantisation makes.
+pub(super) fn check_steps(source: &WeightSource<'_>, quantization: Quantization) -> Result<()> {
+    let row_bytes = source.source_type.row_bytes(source.columns).max(1);
+    let mut before = 0;
+    for piece in &source.pieces {
+        if let Some((row, block)) = first_bad_step(piece, source.columns, quantization) {
+            let row = before + row;
+            return Err(Error::UnsupportedFormat {
+                format: quantization.name(),
+                rows: source.rows,
+                columns: source.columns,
+                reason: format!(
+                    "the step of row {row}, block {block} is negative or not finite, so the source is damaged"
+                ),
+            });
+        }
+        before += piece.len() / row_bytes;
+    }
+    Ok(())
 }
 
 /// The row and the block of the first step that no quantisation makes, in rows of few bits.

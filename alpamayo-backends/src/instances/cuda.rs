@@ -29,8 +29,8 @@ impl KernelRuntime for CudaRuntime {
         cublaslt::is_present(device)
     }
 
-    fn upload(client: &ComputeClient<Self>, device: &CudaDevice, bytes: &[u8]) -> Option<Handle> {
-        upload::upload(client, device, bytes)
+    fn upload(client: &ComputeClient<Self>, device: &CudaDevice, pieces: &[&[u8]]) -> Option<Handle> {
+        upload::upload(client, device, pieces)
     }
 
     fn library_product(product: &LibraryProduct<'_, Self>) -> Option<CubeTensor<Self>> {

@@ -25,8 +25,8 @@ pub trait KernelRuntime: CubeRuntime {
         false
     }
 
-    /// A large buffer of the host's on the device by a way faster than the client's, or `None` where there is none.
-    fn upload(_client: &ComputeClient<Self>, _device: &Self::Device, _bytes: &[u8]) -> Option<Handle> {
+    /// Large pieces of the host's memory as one buffer on the device, by a way faster than the client's, or `None` where there is none.
+    fn upload(_client: &ComputeClient<Self>, _device: &Self::Device, _pieces: &[&[u8]]) -> Option<Handle> {
         None
     }
 

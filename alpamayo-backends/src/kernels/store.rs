@@ -2,12 +2,14 @@
 
 use burn::tensor::{Bytes, DType, Int, Shape, Tensor};
 use burn_cubecl::tensor::CubeTensor;
-use burn_cubecl::{BoolElement, CubeBackend, CubeRuntime, FloatElement, IntElement};
+use burn_cubecl::{BoolElement, CubeBackend, FloatElement, IntElement};
+use cubecl::server::Handle;
 
 use super::limits;
 use super::tensors::tensor;
 use crate::definition;
 use crate::error::Result;
+use crate::instances::KernelRuntime;
 use crate::layers::{Weight, WeightFormat, WeightSource};
 
 /// Larger weights are moved in slabs, so that no staging memory of their size is needed.
@@ -19,7 +21,7 @@ const SLAB: usize = 64 << 20;
 ///
 /// # Errors
 /// As there.
-pub fn store_weight<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolElement>(
+pub fn store_weight<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement>(
     source: &WeightSource<'_>,
     format: WeightFormat,
     device: &R::Device,
@@ -29,34 +31,39 @@ pub fn store_weight<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolElem
     })
 }
 
-fn store_part<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolElement>(
+fn store_part<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement>(
     source: &WeightSource<'_>,
     format: WeightFormat,
     device: &R::Device,
 ) -> Result<Weight<CubeBackend<R, F, I, BT>>> {
-    if source.rows * format.row_bytes(source.columns) > SLABBED {
+    let client = R::client(device);
+    let words = |handle: Handle, words: usize| -> Tensor<CubeBackend<R, F, I, BT>, 2, Int> {
+        let shape = Shape::new([source.rows, words]);
+        let words = CubeTensor::new_contiguous(client.clone(), device.clone(), shape, handle, DType::I32);
+        Tensor::from_primitive(words)
+    };
+    let create = |bytes: Bytes| R::upload(&client, device, &[&bytes]).unwrap_or_else(|| client.create(bytes));
+    let as_it_is = definition::is_stored_as_it_is(source, format)?;
+    let moved = as_it_is.then(|| R::upload(&client, device, &source.pieces)).flatten();
+    if moved.is_none() && source.rows * format.row_bytes(source.columns) > SLABBED {
         return definition::store_weight_in_slabs(source, format, SLAB, device);
     }
-    let words = |bytes: Bytes, words: usize| -> Tensor<CubeBackend<R, F, I, BT>, 2, Int> {
-        Tensor::from_primitive(upload::<R>(bytes, [source.rows, words], DType::I32, device))
-    };
     if let Some(quantization) = format.quantization() {
-        let bytes = definition::quantized_words(source, quantization)?.into_bytes();
-        let words = words(bytes, quantization.row_words(source.columns));
+        let handle = match moved {
+            Some(handle) => handle,
+            None => create(definition::quantized_words(source, quantization)?.into_bytes()),
+        };
+        let words = words(handle, quantization.row_words(source.columns));
         return Ok(definition::quantized(words, source.columns, quantization));
     }
+    let handle = match moved {
+        Some(handle) => handle,
+        None => create(definition::host_values(source, format)?.into_bytes()),
+    };
     if format == WeightFormat::Bf16 {
-        let columns = definition::even_columns(source.rows, source.columns)?;
-        let bytes = definition::host_values(source, format)?.into_bytes();
-        return Ok(definition::packed(words(bytes, columns / 2)));
+        return Ok(definition::packed(words(handle, source.columns / 2)));
     }
-    let bytes = definition::host_values(source, format)?.into_bytes();
-    let values = upload::<R>(bytes, [source.rows, source.columns], format.float_dtype(), device);
+    let shape = Shape::new([source.rows, source.columns]);
+    let values = CubeTensor::new_contiguous(client, device.clone(), shape, handle, format.float_dtype());
     Ok(definition::from_values(tensor(values), false))
-}
-
-fn upload<R: CubeRuntime>(bytes: Bytes, shape: [usize; 2], dtype: DType, device: &R::Device) -> CubeTensor<R> {
-    let client = R::client(device);
-    let handle = client.create(bytes);
-    CubeTensor::new_contiguous(client, device.clone(), Shape::new(shape), handle, dtype)
 }

@@ -56,15 +56,6 @@ impl OrderedStream {
         }
     }
 
-    /// Waits until the stream has done its work.
-    pub fn wait(&self) -> Result<(), DriverError> {
-        // SAFETY: context and stream are alive as long as the process.
-        unsafe {
-            result::ctx::set_current(self.context)?;
-            result::stream::synchronize(self.stream)
-        }
-    }
-
     /// Runs `enqueue` on the stream, after all work that the context was given before and before all that it is given later.
     pub fn ordered<T>(&self, enqueue: impl FnOnce(sys::CUstream) -> Result<T, DriverError>) -> Result<T, DriverError> {
         // SAFETY: context, stream and events are alive as long as the process.

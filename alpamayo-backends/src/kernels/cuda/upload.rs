@@ -1,7 +1,8 @@
-//! Large host buffers to the device through one pinned block.
+//! Large host buffers to the device through pinned blocks.
 //!
 //! CubeCL copies a slice twice on the host, into memory that is fresh each time, before the driver copies it a third time into
-//! its own pinned memory. Here all host threads copy it once, to where the device can fetch it.
+//! its own pinned memory. Here all host threads copy it once, to where the device can fetch it: into one block while the device
+//! reads the other.
 
 use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex};
@@ -10,7 +11,7 @@ use burn_cuda::CudaDevice;
 use cubecl::client::ComputeClient;
 use cubecl::cuda::CudaRuntime;
 use cubecl::server::Handle;
-use cudarc::driver::{DriverError, result};
+use cudarc::driver::{DriverError, result, sys};
 use rayon::prelude::*;
 
 use super::stream::OrderedStream;
@@ -18,93 +19,98 @@ use super::stream::OrderedStream;
 /// Bytes that a host thread copies at a time.
 const PIECE: usize = 256 << 10;
 
-/// One block per device, `None` where the driver can't order its copies.
+/// Bytes of a pinned block.
+const BLOCK: usize = 64 << 20;
+
+/// One pair of blocks per device, `None` where the driver can't order their copies.
 static UPLOADS: LazyLock<Mutex<HashMap<usize, Option<Upload>>>> = LazyLock::new(Mutex::default);
 
-/// The bytes on the device, or `None` where the driver refuses; then the client's own way is left.
-pub fn upload(client: &ComputeClient<CudaRuntime>, device: &CudaDevice, bytes: &[u8]) -> Option<Handle> {
+/// The pieces on the device, one after another, or `None` where the driver refuses; then the client's own way is left.
+pub fn upload(client: &ComputeClient<CudaRuntime>, device: &CudaDevice, pieces: &[&[u8]]) -> Option<Handle> {
+    // Reserved by the caller's thread, whose memory it will be.
+    let handle = client.empty(pieces.iter().map(|piece| piece.len()).sum());
     // On the client's own thread the address is had without waiting for it.
     let run = || {
         let mut uploads = UPLOADS.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let upload = uploads
             .entry(device.index)
             .or_insert_with(|| Upload::open(device.index));
-        let handle = client.empty(bytes.len());
         let address = client.get_resource(handle.clone()).ok()?.resource().ptr;
-        upload.as_mut()?.copy(address, bytes).ok()?;
-        Some(handle)
+        upload.as_mut()?.copy(address, pieces).ok()
     };
-    client.exclusive(run).ok().flatten()
+    client.exclusive(run).ok().flatten()?;
+    Some(handle)
 }
 
-/// A stream and pinned memory for what is on its way.
+/// A stream, and pinned blocks for what is on its way.
 struct Upload {
     stream: OrderedStream,
-    pinned: Pinned,
+    blocks: [Block; 2],
+    next: usize,
 }
 
 impl Upload {
     fn open(index: usize) -> Option<Self> {
+        let stream = OrderedStream::new(i32::try_from(index).ok()?)?;
+        // The stream has made its context the current one.
+        let blocks = [Block::new().ok()?, Block::new().ok()?];
         Some(Self {
-            stream: OrderedStream::new(i32::try_from(index).ok()?)?,
-            pinned: Pinned::default(),
+            stream,
+            blocks,
+            next: 0,
         })
     }
 
-    fn copy(&mut self, address: u64, bytes: &[u8]) -> Result<(), DriverError> {
-        // What was uploaded before has to have left the block.
-        self.stream.wait()?;
-        let staged = self.pinned.at_least(bytes.len())?;
-        staged
-            .par_chunks_mut(PIECE)
+    fn copy(&mut self, mut address: u64, pieces: &[&[u8]]) -> Result<(), DriverError> {
+        for bytes in pieces.iter().flat_map(|piece| piece.chunks(BLOCK)) {
+            let block = &mut self.blocks[self.next];
+            self.next = 1 - self.next;
+            let left = block.left;
+            let staged = block.fill(bytes)?;
+            self.stream.ordered(|stream| {
+                // SAFETY: the device buffer was made for so many bytes; the block is left alone until its event.
+                unsafe {
+                    result::memcpy_htod_async(address, staged, stream)?;
+                    result::event::record(left, stream)
+                }
+            })?;
+            address += bytes.len() as u64;
+        }
+        Ok(())
+    }
+}
+
+/// Host memory that the device reads by itself, and the event after which it has.
+struct Block {
+    start: *mut u8,
+    left: sys::CUevent,
+}
+
+// SAFETY: plain memory and a driver's handle, with one owner.
+unsafe impl Send for Block {}
+
+impl Block {
+    /// A block in the current context; it lives as long as the process.
+    fn new() -> Result<Self, DriverError> {
+        let left = result::event::create(sys::CUevent_flags::CU_EVENT_DISABLE_TIMING)?;
+        // SAFETY: the memory has so many bytes; they are zeroed, so that all of it is initialised.
+        let start = unsafe {
+            let start: *mut u8 = result::malloc_host(BLOCK, 0)?.cast();
+            start.write_bytes(0, BLOCK);
+            start
+        };
+        Ok(Self { start, left })
+    }
+
+    /// The bytes, at most [`BLOCK`], copied into the block by all host threads once what was in it has left.
+    fn fill(&mut self, bytes: &[u8]) -> Result<&[u8], DriverError> {
+        // SAFETY: the event lives as long as the process. Before its first record it is over.
+        unsafe { sys::cuEventSynchronize(self.left) }.result()?;
+        // SAFETY: the block has these bytes, they are initialised, nothing reads them any more, and it is borrowed mutably.
+        let staged = unsafe { std::slice::from_raw_parts_mut(self.start, bytes.len().min(BLOCK)) };
+        (staged.par_chunks_mut(PIECE))
             .zip(bytes.par_chunks(PIECE))
             .for_each(|(to, from)| to.copy_from_slice(from));
-        let staged = &*staged;
-        self.stream.ordered(|stream| {
-            // SAFETY: the device buffer was made for so many bytes; the block is left alone until the copy is over.
-            unsafe { result::memcpy_htod_async(address, staged, stream) }
-        })
-    }
-}
-
-/// Host memory that the device reads by itself.
-struct Pinned {
-    start: *mut u8,
-    capacity: usize,
-}
-
-// SAFETY: plain memory with one owner.
-unsafe impl Send for Pinned {}
-
-impl Default for Pinned {
-    fn default() -> Self {
-        Self {
-            start: std::ptr::null_mut(),
-            capacity: 0,
-        }
-    }
-}
-
-impl Pinned {
-    /// The first so many bytes; the context is current and nothing is being copied from the block.
-    fn at_least(&mut self, bytes: usize) -> Result<&mut [u8], DriverError> {
-        if bytes > self.capacity {
-            let capacity = bytes.next_power_of_two();
-            // SAFETY: the block before is not in use any more; the new one is zeroed, so that all of it is initialised.
-            unsafe {
-                if !self.start.is_null() {
-                    result::free_host(std::mem::replace(&mut self.start, std::ptr::null_mut()).cast())?;
-                    self.capacity = 0;
-                }
-                let start: *mut u8 = result::malloc_host(capacity, 0)?.cast();
-                start.write_bytes(0, capacity);
-                *self = Self { start, capacity };
-            }
-        }
-        if bytes == 0 {
-            return Ok(&mut []);
-        }
-        // SAFETY: the block has the bytes, they are initialised, and it is borrowed mutably.
-        Ok(unsafe { std::slice::from_raw_parts_mut(self.start, bytes) })
+        Ok(staged)
     }
 }
