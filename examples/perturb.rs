@@ -170,11 +170,11 @@ impl Arguments {
     }
 }
 
+/// Flips of one kind of intent.
+type Found = (IntentKind, Vec<FlipRecord>);
+
 /// The flips that were found so far, of the items in their order.
-fn found_flips(
-    items: &[FlipItem<'_>],
-    flips: Option<&Flips>,
-) -> Result<Option<(IntentKind, Vec<FlipRecord>)>, Box<dyn Error>> {
+fn found_flips(items: &[FlipItem<'_>], flips: Option<&Flips>) -> Result<Option<Found>, Box<dyn Error>> {
     let Some((kind, flips)) = flips else { return Ok(None) };
     let mut found = Vec::new();
     for item in items {

@@ -100,13 +100,14 @@ fn a_sweep_in_pieces_is_a_sweep_at_once_to_the_byte() {
 /// A record is what a drive of the clip gives that nothing was taken over into.
 fn check(model: &Alpamayo<Flex>, record: &Record) {
     match record {
-        Record::Clean(CleanRecord {
-            clip,
-            drive,
-            control,
-            change,
-            ..
-        }) => {
+        Record::Clean(record) => {
+            let CleanRecord {
+                clip,
+                drive,
+                control,
+                change,
+                ..
+            } = &**record;
             let clip = Clip::read(bundled("clips").join(clip)).unwrap();
             check_drive(model, &clip, drive, Vec::new());
             check_drive(model, &clip, control, Vec::new());

@@ -179,7 +179,7 @@ mod tests {
             data.iter::<f32>().collect::<Vec<f32>>()
         };
         // x Φ(x), from tables of the normal distribution.
-        let expected = [-0.045_500_26, 0.841_344_75, 2.995_950_3];
+        let expected = [-0.045_500_26, 0.841_344_8, 2.995_950_3];
         for (output, expected) in output(Activation::GeluErf).iter().zip(expected) {
             assert!((output - expected).abs() < 1e-6, "{output} is not {expected}");
         }

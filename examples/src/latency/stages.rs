@@ -153,6 +153,9 @@ fn measure_on<B: ModelBackend>(request: &Request, model: &ModelArguments, device
     })
 }
 
+/// Milliseconds of each stage until the host has queued its work and until the device has done it.
+type StageTimes = [[f64; 2]; 5];
+
 /// One model, its inputs, and what is asked of it.
 struct Run<'a, B: ModelBackend> {
     model: &'a Alpamayo<B>,
@@ -163,7 +166,7 @@ struct Run<'a, B: ModelBackend> {
 
 impl<B: ModelBackend> Run<'_, B> {
     /// Milliseconds of the first plan, of whole plans, and of the stages.
-    fn repeat(&self) -> Result<(f64, Vec<f64>, Vec<[[f64; 2]; 5]>)> {
+    fn repeat(&self) -> Result<(f64, Vec<f64>, Vec<StageTimes>)> {
         let bar = ProgressBar::new(2 * self.request.repetitions as u64 + 2);
         if let Ok(style) = ProgressStyle::with_template("{msg:<10} {wide_bar} {pos}/{len} {eta}") {
             bar.set_style(style);
@@ -213,7 +216,7 @@ impl<B: ModelBackend> Run<'_, B> {
     }
 
     /// Milliseconds of each stage until the host has queued its work and until the device has done it, one after another.
-    fn stages(&self) -> Result<[[f64; 2]; 5]> {
+    fn stages(&self) -> Result<StageTimes> {
         let (model, options) = (self.model, self.options());
         let mut clock = Instant::now();
         let mut lap = || -> Result<[f64; 2]> {

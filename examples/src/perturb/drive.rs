@@ -193,13 +193,13 @@ fn control<B: ModelBackend>(
     let drive = driver.clean(clip, drive_seed(driver.seed(), clip.key, repetition))?;
     let control = driver.clean(clip, control_seed(driver.seed(), clip.key, repetition))?;
     let truth = clip.clip.ego_future_xyz.as_deref();
-    Ok(Record::Clean(CleanRecord {
+    Ok(Record::Clean(Box::new(CleanRecord {
         clip: clip.key.to_owned(),
         repetition,
         change: Change::between(&drive, &control, truth, driver.dt())?,
         drive,
         control,
-    }))
+    })))
 }
 
 fn pair<B: ModelBackend>(

@@ -155,7 +155,7 @@ impl Change {
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Record {
     /// The clean clip, driven with two seeds.
-    Clean(CleanRecord),
+    Clean(Box<CleanRecord>),
     /// The perturbed clip, against the clean one with the same seed.
     Perturbed(Box<PerturbedRecord>),
 }

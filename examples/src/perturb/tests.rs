@@ -76,13 +76,13 @@ fn record(item: &GridItem<'_>) -> Record {
     match &item.task {
         Task::Clean => {
             let control = drive(control_seed(42, &clip, item.repetition), number / 10.0, STOP);
-            Record::Clean(CleanRecord {
+            Record::Clean(Box::new(CleanRecord {
                 repetition: item.repetition,
                 change: change(&control),
                 drive: clean,
                 control,
                 clip,
-            })
+            }))
         }
         Task::Perturbed(condition) => {
             let severity = condition.severity.value();

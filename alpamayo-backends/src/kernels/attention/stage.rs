@@ -113,7 +113,7 @@ pub(super) fn copy(
     #[unroll]
     for step in 0..comptime!(config.fetches()) {
         let place = step * comptime!(config.units()) + UNIT_POS as usize;
-        if comptime!(config.keys * config.chunks() % config.units() == 0).runtime() || place < count {
+        if comptime!((config.keys * config.chunks()).is_multiple_of(config.units())).runtime() || place < count {
             let (local, column) = (place / chunks, place % chunks);
             let index = (begin + local).min(keys.end - 1);
             let target = offset + local * comptime!(config.stride()) + column;

@@ -120,9 +120,9 @@ fn launch<R: CubeRuntime, E: Float + CubeElement>(
 ///
 /// `rows` are the outputs (half the weight's rows where gated), `row_vectors` the vectors of a weight row.
 #[cube(launch_unchecked)]
-fn quantized_streamed<E: Float, X: Size>(
+fn quantized_streamed<E: Float, N: Size>(
     weight: &Array<Chunk>,
-    x: &Array<Vector<u32, X>>,
+    x: &Array<Vector<u32, N>>,
     norm: &ComptimeOption<Array<Vector<f32, Const<4>>>>,
     bias: &ComptimeOption<Array<f32>>,
     residual: &ComptimeOption<Array<f32>>,
@@ -172,7 +172,7 @@ fn quantized_streamed<E: Float, X: Size>(
     let blocks = steps / comptime!(config.streamed.shape.splits * config.streamed.shape.unroll);
     for block in 0..blocks {
         let at = (block * shape.splits + split) * shape.unroll;
-        accumulate::<X>(
+        accumulate::<N>(
             weight,
             x,
             norm,
@@ -189,7 +189,7 @@ fn quantized_streamed<E: Float, X: Size>(
     }
     let mut at = blocks * comptime!(config.streamed.shape.splits * config.streamed.shape.unroll) + split;
     while at < steps {
-        accumulate::<X>(
+        accumulate::<N>(
             weight,
             x,
             norm,
@@ -218,9 +218,9 @@ fn quantized_streamed<E: Float, X: Size>(
 
 /// Adds the products of `unroll` steps of four chunks from the `first` on.
 #[cube]
-fn accumulate<X: Size>(
+fn accumulate<N: Size>(
     weight: &Array<Chunk>,
-    x: &Array<Vector<u32, X>>,
+    x: &Array<Vector<u32, N>>,
     norm: &ComptimeOption<Array<Vector<f32, Const<4>>>>,
     weights: &Sequence<usize>,
     inputs: &Sequence<usize>,
@@ -255,7 +255,7 @@ fn accumulate<X: Size>(
         let start = group * comptime!(Quantization::GROUP) + at % steps_per_group * 16 + 4 * quarter;
         #[unroll]
         for block in 0..comptime!(Quantization::BLOCKS) {
-            add_block::<X>(
+            add_block::<N>(
                 x,
                 norm,
                 &codes,
@@ -276,8 +276,8 @@ fn accumulate<X: Size>(
 
 /// Adds the products of one word of every row, from `column` on, which lies in one block.
 #[cube]
-fn add_block<X: Size>(
-    x: &Array<Vector<u32, X>>,
+fn add_block<N: Size>(
+    x: &Array<Vector<u32, N>>,
     norm: &ComptimeOption<Array<Vector<f32, Const<4>>>>,
     codes: &Sequence<Chunk>,
     steps: &Sequence<Chunk>,
@@ -321,7 +321,7 @@ fn add_block<X: Size>(
         for token_tile in 0..token_tiles {
             let start = *inputs.index(token_tile);
             let at = column + comptime!(16 * index);
-            let right = read_x::<X>(x, norm, square, start, at, columns, config);
+            let right = read_x::<N>(x, norm, square, start, at, columns, config);
             #[unroll]
             for tile in 0..row_tiles {
                 let at = comptime!(tile * config.streamed.token_tiles + token_tile);
@@ -365,8 +365,8 @@ fn pair(first: f32, second: f32) -> Pair {
 /// Four values of a row of `x` as bf16, times the norm's weights where there is a norm, whose squares are added up. Beyond the row's end,
 /// where codes are zero, its last four.
 #[cube]
-fn read_x<X: Size>(
-    x: &Array<Vector<u32, X>>,
+fn read_x<N: Size>(
+    x: &Array<Vector<u32, N>>,
     norm: &ComptimeOption<Array<Vector<f32, Const<4>>>>,
     square: &mut Array<f32>,
     start: usize,
