@@ -22,7 +22,7 @@ impl<T: Scalar> UnicycleActionSpace<T> {
         let n = self.config.n_waypoints;
         check_length("future positions", n, future.xyz.len())?;
         check_length("future rotations", n, future.rot.len())?;
-        let v0 = self.estimate_v0(history_xyz, history_rot)?.to_double();
+        let v0: f64 = self.speed_at_t0(history_xyz, history_rot)?;
 
         let yaws = self.smooth_yaws(future)?;
         let speeds = self.smooth_speeds(future, &yaws, v0)?;
@@ -45,7 +45,7 @@ impl<T: Scalar> UnicycleActionSpace<T> {
         let mut yaws = vec![0.0];
         yaws.extend(future.rot.iter().map(|rotation| yaw_of(&widen(rotation))));
         unwrap_angles(&mut yaws);
-        let mut equations = NormalEquations::new(yaws.len());
+        let mut equations = NormalEquations::<f64>::new(yaws.len());
         for (t, &yaw) in yaws.iter().enumerate().skip(1) {
             equations.add_residual([(t, 1.0)], yaw);
         }
@@ -59,8 +59,8 @@ impl<T: Scalar> UnicycleActionSpace<T> {
     /// Speeds at the same times, the first one being `v0`.
     fn smooth_speeds(&self, future: &Trajectory<T>, yaws: &[f64], v0: f64) -> Result<Vec<f64>> {
         let mut positions = vec![[0.0; 2]];
-        positions.extend(future.xyz.iter().map(ground));
-        let mut equations = NormalEquations::new(positions.len());
+        positions.extend(future.xyz.iter().map(ground::<T, f64>));
+        let mut equations = NormalEquations::<f64>::new(positions.len());
         self.add_displacements(&mut equations, &positions, yaws);
         let rest = equations
             .with_first_fixed(v0)
@@ -71,7 +71,7 @@ impl<T: Scalar> UnicycleActionSpace<T> {
     /// Accelerations over the `waypoints` intervals.
     fn smooth_accels(&self, speeds: &[f64]) -> Result<Vec<f64>> {
         let config = &self.config;
-        let mut equations = NormalEquations::new(config.n_waypoints);
+        let mut equations = NormalEquations::<f64>::new(config.n_waypoints);
         for (t, pair) in speeds.windows(2).enumerate() {
             equations.add_residual([(t, 1.0)], (pair[1] - pair[0]) / config.dt);
         }
@@ -82,7 +82,7 @@ impl<T: Scalar> UnicycleActionSpace<T> {
     /// Curvatures over the intervals: heading changes per distance driven.
     fn smooth_curvatures(&self, yaws: &[f64], speeds: &[f64], accels: &[f64]) -> Result<Vec<f64>> {
         let config = &self.config;
-        let mut equations = NormalEquations::new(config.n_waypoints);
+        let mut equations = NormalEquations::<f64>::new(config.n_waypoints);
         for (t, pair) in yaws.windows(2).enumerate() {
             let distance = speeds[t] * config.dt + accels[t] * config.dt * config.dt / 2.0;
             equations.add_residual([(t, distance)], pair[1] - pair[0]);

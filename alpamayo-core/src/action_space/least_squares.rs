@@ -2,23 +2,23 @@
 
 use nalgebra::{DMatrix, DVector};
 
-use crate::{Error, Result};
+use crate::{Error, Result, Scalar};
 
 /// Second difference of a sequence.
-pub(super) const SECOND_DIFFERENCE: [f64; 3] = [1.0, -2.0, 1.0];
+pub(super) const SECOND_DIFFERENCE: [i8; 3] = [1, -2, 1];
 /// Third difference of a sequence.
-pub(super) const THIRD_DIFFERENCE: [f64; 4] = [-1.0, 3.0, -3.0, 1.0];
+pub(super) const THIRD_DIFFERENCE: [i8; 4] = [-1, 3, -3, 1];
 
 /// How often the ridge may grow by ten before a problem counts as unsolvable.
 const RIDGE_ESCALATIONS: usize = 30;
 
 /// The normal equations of a sum of weighted squared residuals `(Σ cᵢ xᵢ - target)²`.
-pub(super) struct NormalEquations {
-    matrix: DMatrix<f64>,
-    rhs: DVector<f64>,
+pub(super) struct NormalEquations<T: Scalar> {
+    matrix: DMatrix<T>,
+    rhs: DVector<T>,
 }
 
-impl NormalEquations {
+impl<T: Scalar> NormalEquations<T> {
     /// No residuals yet, for `n` unknowns.
     pub fn new(n: usize) -> Self {
         Self {
@@ -28,7 +28,7 @@ impl NormalEquations {
     }
 
     /// Adds `(Σ coefficient · x[index] - target)²` for the given `(index, coefficient)` pairs.
-    pub fn add_residual<const N: usize>(&mut self, terms: [(usize, f64); N], target: f64) {
+    pub fn add_residual<const N: usize>(&mut self, terms: [(usize, T); N], target: T) {
         for (i, ci) in terms {
             for (j, cj) in terms {
                 self.matrix[(i, j)] += ci * cj;
@@ -38,18 +38,22 @@ impl NormalEquations {
     }
 
     /// Adds `weight · Σ (difference of x)²` wherever the difference lies inside; no boundary rows.
-    pub fn add_difference_penalty<const N: usize>(&mut self, difference: [f64; N], weight: f64) {
-        for start in 0..(self.rhs.len() + 1).saturating_sub(N) {
+    pub fn add_difference_penalty<const N: usize>(&mut self, difference: [i8; N], weight: f64) {
+        let n = self.rhs.len();
+        // Whole numbers first, so that each element is rounded once.
+        let mut squares = DMatrix::<T>::zeros(n, n);
+        for start in 0..(n + 1).saturating_sub(N) {
             for (i, &ci) in difference.iter().enumerate() {
                 for (j, &cj) in difference.iter().enumerate() {
-                    self.matrix[(start + i, start + j)] += weight * ci * cj;
+                    squares[(start + i, start + j)] += T::from_double(f64::from(ci) * f64::from(cj));
                 }
             }
         }
+        self.matrix += squares * T::from_double(weight);
     }
 
     /// Fixes the first unknown: what it contributes moves to the right-hand side, and one unknown less remains.
-    pub fn with_first_fixed(self, value: f64) -> Self {
+    pub fn with_first_fixed(self, value: T) -> Self {
         let n = self.rhs.len() - 1;
         Self {
             rhs: self.rhs.rows(1, n) - self.matrix.view((1, 0), (n, 1)) * value,
@@ -61,14 +65,13 @@ impl NormalEquations {
     ///
     /// # Errors
     /// [`Error::ActionSpace`] naming `problem` where no ridge helps, as with values that are not finite.
-    pub fn solve(self, ridge: f64, problem: &str) -> Result<Vec<f64>> {
+    pub fn solve(self, ridge: f64, problem: &str) -> Result<Vec<T>> {
         let n = self.rhs.len();
         let mut ridge = ridge;
         for _ in 0..RIDGE_ESCALATIONS {
-            let diagonal = DMatrix::from_diagonal_element(n, n, ridge);
-            let regularised = &self.matrix + diagonal;
-            if let Some(factor) = regularised.cholesky() {
-                let solution = factor.solve(&self.rhs);
+            let diagonal = DMatrix::from_diagonal_element(n, n, T::from_double(ridge));
+            if let Some(factor) = cholesky(&self.matrix + diagonal) {
+                let solution = substitute(&factor, self.rhs.clone());
                 if solution.iter().all(|value| value.is_finite()) {
                     return Ok(solution.as_slice().to_vec());
                 }
@@ -81,6 +84,42 @@ impl NormalEquations {
     }
 }
 
+/// The lower factor of a positive definite matrix, or `None` where it isn't one.
+///
+/// Every element gathers its products by fused multiply-add, as the linear algebra libraries of today's processors do. In f32 that
+/// decides the last digits: with it a speed of 18 m/s is within 3·10⁻⁶ of the reference's, which is 10⁻⁵ from the exact one.
+fn cholesky<T: Scalar>(mut matrix: DMatrix<T>) -> Option<DMatrix<T>> {
+    let n = matrix.nrows();
+    for j in 0..n {
+        for i in j..n {
+            let gathered = (0..j).fold(matrix[(i, j)], |sum, k| (-matrix[(i, k)]).mul_add(matrix[(j, k)], sum));
+            matrix[(i, j)] = if i > j {
+                gathered / matrix[(j, j)]
+            } else if gathered > T::zero() {
+                gathered.sqrt()
+            } else {
+                return None;
+            };
+        }
+    }
+    Some(matrix)
+}
+
+/// Solves `L Lᵀ x = b` for the lower factor, whose upper half is not looked at.
+fn substitute<T: Scalar>(factor: &DMatrix<T>, mut x: DVector<T>) -> DVector<T> {
+    let n = x.len();
+    let reciprocals: Vec<T> = (0..n).map(|i| T::one() / factor[(i, i)]).collect();
+    for i in 0..n {
+        let rest = (0..i).fold(x[i], |rest, k| rest - factor[(i, k)] * x[k]);
+        x[i] = rest * reciprocals[i];
+    }
+    for i in (0..n).rev() {
+        let rest = (i + 1..n).fold(x[i], |rest, k| rest - factor[(k, i)] * x[k]);
+        x[i] = rest * reciprocals[i];
+    }
+    x
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,11 +128,11 @@ mod tests {
     fn a_singular_problem_gets_a_larger_ridge() {
         // (x0 - x1 - 1)² alone leaves x0 + x1 free, and next to 10¹⁶ a ridge of 10⁻¹² is nothing.
         let build = || {
-            let mut equations = NormalEquations::new(2);
+            let mut equations = NormalEquations::<f64>::new(2);
             equations.add_residual([(0, 1e8), (1, -1e8)], 1e8);
             equations
         };
-        assert!(build().matrix.cholesky().is_none());
+        assert!(cholesky(build().matrix).is_none());
         assert!(build().solve(0.0, "a singular matrix").is_err());
         let x = build().solve(1e-12, "a singular matrix").unwrap();
         assert!((x[0] - x[1] - 1.0).abs() < 1e-6, "{x:?}");
@@ -101,7 +140,7 @@ mod tests {
 
     #[test]
     fn what_is_not_finite_is_an_error() {
-        let mut equations = NormalEquations::new(1);
+        let mut equations = NormalEquations::<f64>::new(1);
         equations.add_residual([(0, 1.0)], f64::NAN);
         let error = equations.solve(1e-4, "the speeds").unwrap_err();
         assert!(error.to_string().contains("the speeds"), "{error}");

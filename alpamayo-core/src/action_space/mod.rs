@@ -58,8 +58,9 @@ impl ActionNormalization {
 
 /// The unicycle model with acceleration and curvature as its controls.
 ///
-/// Generic over the float type of histories, actions and trajectories. Running sums and least squares are formed in f64
-/// in either case: solved in f32, a speed of 18 m/s is off by 10⁻⁵, and the inverse loses all but three digits.
+/// Generic over the float type of histories, actions and trajectories. The speed at t0 is solved in that type, as the reference
+/// does it (in f32 a speed of 18 m/s is off by 10⁻⁵, and a plan by what that makes in 6.4 s); running sums and the inverse's
+/// least squares, which lose all but three digits in f32, are formed in f64 in either case.
 #[derive(Clone, Debug)]
 pub struct UnicycleActionSpace<T = f32> {
     config: UnicycleConfig,
@@ -105,6 +106,11 @@ impl<T: Scalar> UnicycleActionSpace<T> {
     /// [`Error::Length`] where there is no pose or the two differ in length, [`Error::ActionSpace`] where a value is not
     /// finite.
     pub fn estimate_v0(&self, history_xyz: &[[T; 3]], history_rot: &[[[T; 3]; 3]]) -> Result<T> {
+        self.speed_at_t0(history_xyz, history_rot)
+    }
+
+    /// As [`estimate_v0`](Self::estimate_v0), solved in `S`.
+    fn speed_at_t0<S: Scalar>(&self, history_xyz: &[[T; 3]], history_rot: &[[[T; 3]; 3]]) -> Result<S> {
         let n = history_xyz.len();
         if n == 0 {
             return Err(Error::Length {
@@ -116,11 +122,11 @@ impl<T: Scalar> UnicycleActionSpace<T> {
         check_length("history rotations", n, history_rot.len())?;
         let mut yaws: Vec<f64> = history_rot.iter().map(|r| yaw_of(&widen(r))).collect();
         unwrap_angles(&mut yaws);
-        let positions: Vec<[f64; 2]> = history_xyz.iter().map(ground).collect();
+        let positions: Vec<[S; 2]> = history_xyz.iter().map(ground).collect();
         let mut equations = NormalEquations::new(n);
         self.add_displacements(&mut equations, &positions, &yaws);
         let speeds = equations.solve(self.config.v_ridge, "the history's speeds")?;
-        Ok(T::from_double(speeds[n - 1]))
+        Ok(speeds[n - 1])
     }
 
     /// Whether every waypoint's acceleration and curvature lie within the configured bounds; `action [waypoints, 2]` is
@@ -143,13 +149,14 @@ impl<T: Scalar> UnicycleActionSpace<T> {
 
     /// Residuals of speeds against displacements, `v_t u_t + v_{t+1} u_{t+1} = 2/dt (p_{t+1} - p_t)` with headings u, and
     /// the penalty on the third difference of the speeds.
-    fn add_displacements(&self, equations: &mut NormalEquations, positions: &[[f64; 2]], yaws: &[f64]) {
+    fn add_displacements<S: Scalar>(&self, equations: &mut NormalEquations<S>, positions: &[[S; 2]], yaws: &[f64]) {
         let dt = self.config.dt;
-        let heading = |yaw: f64| [yaw.cos(), yaw.sin()];
+        let scale = S::from_double(2.0 / dt);
+        let heading = |yaw: f64| [yaw.cos(), yaw.sin()].map(S::from_double);
         for (t, pair) in positions.windows(2).enumerate() {
             let (u0, u1) = (heading(yaws[t]), heading(yaws[t + 1]));
             for axis in 0..2 {
-                let target = 2.0 / dt * (pair[1][axis] - pair[0][axis]);
+                let target = scale * (pair[1][axis] - pair[0][axis]);
                 equations.add_residual([(t, u0[axis]), (t + 1, u1[axis])], target);
             }
         }
@@ -157,9 +164,9 @@ impl<T: Scalar> UnicycleActionSpace<T> {
     }
 }
 
-/// The position on the ground plane.
-fn ground<T: Scalar>(position: &[T; 3]) -> [f64; 2] {
-    [position[0].to_double(), position[1].to_double()]
+/// The position on the ground plane, in the type that is solved in.
+fn ground<T: Scalar, S: Scalar>(position: &[T; 3]) -> [S; 2] {
+    [position[0], position[1]].map(|value| S::from_double(value.to_double()))
 }
 
 /// The rotation in double precision.
