@@ -26,16 +26,31 @@ pub(super) struct ExactConfig {
 }
 
 impl ExactConfig {
-    /// A tile for so many queries per key-value head.
-    pub fn new(problem: Problem, queries: usize) -> Self {
-        let (queries, keys, unit_queries) = if queries > 16 { (64, 32, 4) } else { (8, 64, 1) };
-        Self {
+    /// The largest tile for so many queries per key-value head that takes at most so much shared memory: 16 KiB, the least that WebGPU
+    /// promises, are enough for heads of up to 128.
+    pub fn new(problem: Problem, queries: usize, shared_bytes: usize) -> Self {
+        let tile = |queries, keys, unit_queries| Self {
             problem,
             units: 128,
             queries,
             keys,
             unit_queries,
-        }
+        };
+        let few = tile(8, 64, 1);
+        let candidates = if queries > 16 {
+            [tile(64, 32, 4), tile(32, 32, 2), tile(16, 32, 1)]
+        } else {
+            [few; 3]
+        };
+        let fitting = candidates.into_iter().find(|tile| tile.shared_bytes() <= shared_bytes);
+        fitting.unwrap_or(few)
+    }
+
+    /// Shared memory of a cube.
+    fn shared_bytes(&self) -> usize {
+        let quads = self.stage() + self.queries * (self.key_groups() + 1);
+        let floats = 2 * self.queries * self.key_groups() + 4 * self.queries;
+        16 * quads + 4 * floats
     }
 
     /// Groups of units over the keys of a tile.
@@ -390,6 +405,37 @@ fn multiply_queries(
                 for c in 0..4usize {
                     scores[at] = fma(query[c], key[c], scores[at]);
                 }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tiles_fit_shared_memory() {
+        for (head_dim, queries) in [(16, 4), (72, 720), (80, 8), (128, 16), (128, 3006)] {
+            let problem = Problem {
+                heads: 4,
+                key_value_heads: 2,
+                head_dim,
+                packed: false,
+                causal: false,
+                split: false,
+                row_lengths: false,
+                own: false,
+                ragged: false,
+            };
+            for shared_bytes in [16 << 10, 32 << 10, 227 << 10] {
+                let tile = ExactConfig::new(problem, queries, shared_bytes);
+                assert!(
+                    tile.shared_bytes() <= shared_bytes,
+                    "{tile:?} takes {}",
+                    tile.shared_bytes()
+                );
+                assert_eq!(tile.units, tile.queries / tile.unit_queries * tile.key_groups());
             }
         }
     }

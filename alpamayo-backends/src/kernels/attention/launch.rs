@@ -301,7 +301,7 @@ impl<R: CubeRuntime> Launch<'_, R> {
     /// Launches what the plan says; returns `[tokens, heads · head_dim]`, bf16 from tensor cores, else f32.
     pub fn launch(&self, plan: Plan) -> CubeTensor<R> {
         match plan {
-            Plan::Exact => self.exact(),
+            Plan::Exact { shared_bytes } => self.exact(shared_bytes),
             Plan::Stream { planes, unroll, cubes } => self.stream(planes, unroll, cubes),
             Plan::TensorCore {
                 planes,
@@ -327,9 +327,10 @@ impl<R: CubeRuntime> Launch<'_, R> {
         }
     }
 
-    fn exact(&self) -> CubeTensor<R> {
+    fn exact(&self, shared_bytes: usize) -> CubeTensor<R> {
         let queries = self.samples * self.tokens * self.problem.group();
-        let config = ExactConfig::new(self.problem, queries);
+        let shared_bytes = shared_bytes.min(self.client.properties().hardware.max_shared_memory_size);
+        let config = ExactConfig::new(self.problem, queries, shared_bytes);
         let blocks = queries.div_ceil(config.queries);
         let cubes = self.entries * self.problem.key_value_heads;
         let parts = self.parts(cubes * blocks, config.keys, 3);

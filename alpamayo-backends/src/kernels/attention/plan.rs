@@ -11,7 +11,10 @@ use crate::kernels::tensors::has_bf16_tensor_cores;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Plan {
     /// Register blocks in f32; any device, any problem, no rounding below f32.
-    Exact,
+    Exact {
+        /// Shared memory that a cube may take, where the device has more.
+        shared_bytes: usize,
+    },
     /// Planes that stream keys past a few queries in f32: for decoding, where planes have one width.
     Stream {
         /// Planes per cube.
@@ -39,6 +42,11 @@ pub enum Plan {
 }
 
 impl Plan {
+    /// Register blocks in f32, as large as the device's shared memory lets them be.
+    pub const EXACT: Self = Self::Exact {
+        shared_bytes: usize::MAX,
+    };
+
     /// For images, whose keys become bf16 if `packed`.
     pub fn vision<R: CubeRuntime>(client: &ComputeClient<R>, packed: bool) -> Self {
         if packed && has_tensor_cores(client) {
@@ -51,14 +59,14 @@ impl Plan {
                 cubes: 1,
             }
         } else {
-            Self::Exact
+            Self::EXACT
         }
     }
 
     /// For whole prompts, whose keys are bf16 if `packed`.
     pub fn whole<R: CubeRuntime>(client: &ComputeClient<R>, packed: bool) -> Self {
         if !packed || !has_tensor_cores(client) {
-            return Self::Exact;
+            return Self::EXACT;
         }
         // Twice the queries per plane read half as much of shared memory, but leave no registers for what is on its way.
         let asynchronous = client.properties().features.copy_async;
@@ -86,7 +94,7 @@ impl Plan {
                 cubes: 1,
             }
         } else {
-            Self::Exact
+            Self::EXACT
         }
     }
 
@@ -99,7 +107,7 @@ impl Plan {
                 cubes: 3,
             }
         } else {
-            Self::Exact
+            Self::EXACT
         }
     }
 

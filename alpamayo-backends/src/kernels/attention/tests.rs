@@ -253,6 +253,7 @@ proptest! {
     #[test]
     fn vision_is_its_definition(
         case in case(),
+        shared_kib in 12_usize..40,
         lengths in prop_oneof![
             prop::collection::vec(1usize..90, 1..4),
             (1usize..90, 1usize..4).prop_map(|(length, images)| vec![length; images]),
@@ -263,8 +264,9 @@ proptest! {
         let patches = lengths.iter().sum();
         let shape = [patches, attention.qkv_features()];
         let head_dim = attention.head_dim;
-        let actual = super::vision::<_, f32, i32, u32>(
-            tensor::<Gpu, 2>(1, shape), &attention, &rotary(patches, head_dim), &lengths,
+        let plan = super::Plan::Exact { shared_bytes: shared_kib << 10 };
+        let actual = super::vision_with::<_, f32, i32, u32>(
+            plan, tensor::<Gpu, 2>(1, shape), &attention, &rotary(patches, head_dim), &lengths,
         );
         let expected = definition::vision_attention(
             tensor::<Flex, 2>(1, shape), &attention, &rotary(patches, head_dim), &lengths,

@@ -227,7 +227,7 @@ impl<R: CubeRuntime, BT: BoolElement> Cases<'_, R, BT> {
     }
 
     fn plans(&self, plans: Vec<Plan>) -> Vec<Plan> {
-        let exact = std::iter::once(Plan::Exact);
+        let exact = std::iter::once(Plan::EXACT);
         if self.packed && self.runtime == "cuda" {
             plans.into_iter().chain(exact).collect()
         } else {
@@ -342,7 +342,7 @@ impl<R: CubeRuntime, BT: BoolElement> Cases<'_, R, BT> {
         let host = HostCache::of(&cache);
         let bytes = (clips * 2 * 8 * 128 * PROMPT * self.dtype().size()) as f64;
         let operations = (4 * 32 * 128 * clips * samples * (PROMPT + POSITION)) as f64;
-        for plan in streams().into_iter().chain([Plan::Exact]) {
+        for plan in streams().into_iter().chain([Plan::EXACT]) {
             let rows_are = if dtype == DType::F32 { "f32 rows" } else { "bf16 rows" };
             self.row(&format!("decode {clips}x{samples} {rows_are}"), plan, operations, bytes)
                 .check(
@@ -419,7 +419,7 @@ impl HostCache {
 
 fn short(plan: Plan) -> String {
     match plan {
-        Plan::Exact => "exact".into(),
+        Plan::Exact { .. } => "exact".into(),
         Plan::Stream { planes, unroll, cubes } => format!("stream p{planes} u{unroll} c{cubes}"),
         Plan::TensorCore {
             planes,
