@@ -23,6 +23,14 @@ impl<'a, B: ModelBackend> RandomParameters<'a, B> {
         Self { device, format }
     }
 
+    /// A random weight in memory of its own, as an import's: a pool's pages would be larger than what lies in them.
+    fn weight(&self, field: &str, rows: usize, columns: usize, amplitude: f64) -> Result<Weight<B>> {
+        let format = stored_format(field, self.format);
+        Ok(B::memory_persistent_allocations(self.device, (), |()| {
+            B::random_weight((rows, columns), amplitude, format, self.device)
+        })?)
+    }
+
     fn zeros(&self, features: usize) -> Tensor<B, 1> {
         Tensor::zeros([features], self.device)
     }
@@ -36,22 +44,12 @@ impl<B: ModelBackend> ParameterSource<B> for RandomParameters<'_, B> {
     fn linear(&mut self, field: &str, in_features: usize, out_features: &[usize], bias: bool) -> Result<Linear<B>> {
         let rows: usize = out_features.iter().sum();
         let amplitude = (3.0 / in_features.max(1) as f64).sqrt();
-        let weight = B::random_weight(
-            (rows, in_features),
-            amplitude,
-            stored_format(field, self.format),
-            self.device,
-        )?;
+        let weight = self.weight(field, rows, in_features, amplitude)?;
         Ok(Linear::new(weight, bias.then(|| self.zeros(rows))))
     }
 
     fn embedding(&mut self, field: &str, rows: usize, features: usize) -> Result<Weight<B>> {
-        Ok(B::random_weight(
-            (rows, features),
-            1.0,
-            stored_format(field, self.format),
-            self.device,
-        )?)
+        self.weight(field, rows, features, 1.0)
     }
 
     fn rms_norm(&mut self, _field: &str, features: usize, epsilon: f64) -> Result<RmsNorm<B>> {
