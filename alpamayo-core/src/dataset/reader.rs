@@ -13,7 +13,7 @@ use super::features::Features;
 use super::ffmpeg::Ffmpeg;
 use super::index::{ClipEntry, ClipIndex, clip_ids};
 use super::sample::{SampleOptions, Sampled, View, sample_poses};
-use super::source::{Source, seconds};
+use super::source::{Source, at, seconds};
 use super::table::Table;
 use super::video::Video;
 use crate::{Clip, Error, Frame, Result};
@@ -127,10 +127,14 @@ impl Dataset {
     /// `sensor_extrinsics` (by camera index) and `vehicle_dimensions`.
     ///
     /// # Errors
-    /// [`Error::Recording`] with clip, feature and time where a file is missing, lies, or does not reach t0;
-    /// [`Error::Ffmpeg`].
+    /// [`Error::Recording`] with clip, feature and time where the index does not list the clip, or a file is missing,
+    /// lies, or does not reach t0; [`Error::Ffmpeg`].
     pub fn clip(&self, clip_id: &str, t0_us: i64, options: &SampleOptions) -> Result<Clip> {
-        let entry = self.entry(clip_id)?;
+        at(t0_us, self.sample(clip_id, t0_us, options))
+    }
+
+    fn sample(&self, clip_id: &str, t0_us: i64, options: &SampleOptions) -> Result<Clip> {
+        let entry = Source::new(clip_id, "clip index").wrap(None, self.entry(clip_id))?;
         if t0_us <= EARLIEST_T0_US {
             let reason = format!("t0 must be later than {}", seconds(EARLIEST_T0_US));
             return Err(Source::new(clip_id, "t0").error(t0_us, reason));
@@ -166,11 +170,8 @@ impl Dataset {
             .as_ref()
             .ok_or_else(|| source.error(t0_us, "the dataset was opened without video"))?;
         // A file that can be sought in, which ffmpeg wants of MP4.
-        let mut file = tempfile::Builder::new()
-            .prefix("alpamayo-")
-            .suffix(".mp4")
-            .tempfile()
-            .map_err(Error::io("create", &std::env::temp_dir()))?;
+        let file = tempfile::Builder::new().prefix("alpamayo-").suffix(".mp4").tempfile();
+        let mut file = source.wrap(None, file.map_err(Error::io("create", &std::env::temp_dir())))?;
         let (path, member) = self.locate(&source, "video")?;
         source.wrap(t0_us, copy_member(&path, &member, file.as_file_mut()))?;
         let decode = || -> Result<Vec<Frame>, String> {

@@ -6,7 +6,7 @@ use super::camera::DEFAULT_CAMERAS;
 use super::poses::{LocalPoses, PoseTrack};
 use super::source::Source;
 use crate::clip::FUTURE_POSES;
-use crate::{Clip, Frame, HISTORY_POSES, Result};
+use crate::{Clip, Error, Frame, HISTORY_POSES, Result};
 
 /// Time between poses, and between a camera's frames, microseconds.
 pub const INTERVAL_US: i64 = 100_000;
@@ -126,8 +126,11 @@ impl Sampled {
             extra: self.extra,
             ..Clip::default()
         };
-        clip.validate()?;
-        Ok(clip)
+        match clip.validate() {
+            Ok(()) => Ok(clip),
+            Err(Error::Clip { field, reason, .. }) => Err(Source::new(name, field).error(t0_us, reason)),
+            Err(other) => Err(other),
+        }
     }
 }
 

@@ -38,6 +38,24 @@ impl Source {
     }
 }
 
+/// What was asked for at `t0_us`: an error that names no time of its own gets this one.
+pub(super) fn at<T>(t0_us: i64, result: Result<T>) -> Result<T> {
+    result.map_err(|error| match error {
+        Error::Recording {
+            clip,
+            feature,
+            time_us: None,
+            reason,
+        } => Error::Recording {
+            clip,
+            feature,
+            time_us: Some(t0_us),
+            reason,
+        },
+        other => other,
+    })
+}
+
 /// Seconds for a message.
 pub(super) fn seconds(time_us: i64) -> String {
     format!("{:.6} s", time_us as f64 / 1e6)

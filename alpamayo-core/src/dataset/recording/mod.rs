@@ -14,7 +14,7 @@ use super::camera::{CAMERA_FEATURES, FrameTimes};
 use super::ffmpeg::Ffmpeg;
 use super::poses::PoseTrack;
 use super::sample::{SampleOptions, Sampled, SampledPoses, View, sample_poses};
-use super::source::{Source, seconds};
+use super::source::{Source, at, seconds};
 use super::video::Video;
 use crate::{Clip, Result};
 
@@ -109,9 +109,13 @@ impl Recording {
     /// [`Clip::extra`] holds the frames' own times (`camera_frame_timestamps_us`).
     ///
     /// # Errors
-    /// [`Error::Recording`](crate::Error::Recording) where videos or poses do not reach t0, or poses are more than 2 s
-    /// apart around it.
+    /// [`Error::Recording`](crate::Error::Recording), with the time, where videos or poses do not reach t0, or poses are
+    /// more than 2 s apart around it.
     pub fn clip(&self, t0_us: i64, options: &SampleOptions) -> Result<Clip> {
+        at(t0_us, self.sample(t0_us, options))
+    }
+
+    fn sample(&self, t0_us: i64, options: &SampleOptions) -> Result<Clip> {
         let source = Source::new(self.name.as_str(), self.poses_file.as_str());
         let track = self.poses.track(&source, t0_us)?;
         let poses = sample_poses(&track, t0_us, options.future)?;

@@ -1,7 +1,5 @@
 //! Against a made-up dataset (`tests/data/dataset/make.py`), SciPy's values and PyAV's pixels.
 
-use std::fs::File;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -11,6 +9,7 @@ use super::*;
 use crate::clip::FUTURE_POSES;
 use crate::{Error, Frame, HISTORY_POSES, Result};
 
+mod errors;
 mod own;
 mod video;
 
@@ -320,82 +319,6 @@ fn told(result: Result<impl std::fmt::Debug>) -> (String, String, Option<i64>, S
     }
 }
 
-#[test]
-fn files_that_lie_are_named() {
-    let front = "camera_front_wide_120fov";
-    let dataset = without_video();
-    let one = no_future(&[1]);
-    let (clip, feature, _, reason) = told(dataset.clip(BACKWARDS, T0_US, &one));
-    assert_eq!((clip.as_str(), feature.as_str()), (BACKWARDS, "egomotion"));
-    assert!(reason.contains("row 50") || reason.contains("row 49"), "{reason}");
-    let (clip, feature, time_us, reason) = told(dataset.clip(LATE_FRAMES, T0_US, &one));
-    assert_eq!((clip.as_str(), feature.as_str()), (LATE_FRAMES, front));
-    assert!(reason.contains("row 100") && time_us.is_some(), "{reason}");
-    let (clip, feature, _, reason) = told(dataset.clip(ELSEWHERE, T0_US, &one));
-    assert_eq!((clip.as_str(), feature.as_str()), (ELSEWHERE, "egomotion"));
-    assert!(
-        reason.contains("egomotion.chunk_0008.zip") && reason.contains("download"),
-        "{reason}"
-    );
-    let (_, feature, _, reason) = told(dataset.clip(WHOLE, T0_US, &no_future(&[4])));
-    assert_eq!(feature, "camera_rear_tele_30fov");
-    assert!(reason.contains("features.csv"), "{reason}");
-    let (_, feature, _, reason) = told(dataset.clip(WHOLE, T0_US, &no_future(&[9])));
-    assert!(feature.contains('9') && reason.contains("0 to 6"), "{reason}");
-}
-
-#[test]
-fn t0_outside_of_the_recording_is_refused() {
-    let dataset = without_video();
-    for (t0_us, future, expected, said) in [
-        (1_600_000, Future::Without, "t0", "later than 1.600000 s"),
-        (i64::MIN, Future::Required, "t0", "later than"),
-        (12_300_001, Future::Without, "egomotion", "12.300000 s"),
-        (i64::MAX, Future::Required, "egomotion", "12.300000 s"),
-        (5_900_001, Future::Required, "egomotion", "12.300000 s"),
-        (
-            5_800_000,
-            Future::Without,
-            "camera_front_wide_120fov",
-            "nothing is extrapolated",
-        ),
-    ] {
-        let options = SampleOptions {
-            future,
-            ..no_future(&[1])
-        };
-        let (clip, feature, time_us, reason) = told(dataset.clip(WHOLE, t0_us, &options));
-        assert_eq!((clip.as_str(), feature.as_str()), (WHOLE, expected), "{reason}");
-        assert!(
-            time_us.is_some_and(|time| time <= t0_us || future == Future::Required),
-            "{time_us:?}"
-        );
-        assert!(reason.contains(said), "{reason}");
-    }
-    let none = SampleOptions {
-        frames_per_camera: 0,
-        ..no_future(&[1])
-    };
-    assert_eq!(told(dataset.clip(WHOLE, T0_US, &none)).1, "frames per camera");
-}
-
-#[test]
-fn videos_that_lie_are_named() {
-    let Some(dataset) = with_video() else { return };
-    for (clip_id, said) in [(NO_VIDEO, "not this one"), (CUT, "170 timestamps")] {
-        let (clip, feature, time_us, reason) = told(dataset.clip(clip_id, T0_US, &no_future(&[1])));
-        assert_eq!(
-            (clip.as_str(), feature.as_str(), time_us),
-            (clip_id, "camera_front_wide_120fov", Some(T0_US))
-        );
-        assert!(
-            reason.contains(&format!("{clip_id}.camera_front_wide_120fov.mp4")),
-            "{reason}"
-        );
-        assert!(reason.contains(said), "{reason}");
-    }
-}
-
 /// A camera's video as a file of its own.
 fn extracted(clip_id: &str, camera: usize) -> tempfile::NamedTempFile {
     let feature = CAMERA_FEATURES[camera];
@@ -405,30 +328,4 @@ fn extracted(clip_id: &str, camera: usize) -> tempfile::NamedTempFile {
         .join(format!("{feature}.chunk_0007.zip"));
     archive::copy_member(&zip, &format!("{clip_id}.{feature}.mp4"), file.as_file_mut()).unwrap();
     file
-}
-
-#[test]
-fn damaged_archives_are_named() {
-    let root = tempfile::tempdir().unwrap();
-    let path = root.path().join("broken.zip");
-    File::create(&path).unwrap().write_all(b"PK no archive").unwrap();
-    let error = archive::read_member(&path, "member").unwrap_err().to_string();
-    assert!(error.contains("broken.zip") && error.contains("member"), "{error}");
-    // One wrong byte within a member that isn't compressed: its checksum tells.
-    let feature = CAMERA_FEATURES[0];
-    let mut bytes = std::fs::read(
-        data("root/camera")
-            .join(feature)
-            .join(format!("{feature}.chunk_0007.zip")),
-    )
-    .unwrap();
-    bytes[3000] ^= 0xff;
-    std::fs::write(&path, bytes).unwrap();
-    let error = archive::read_member(&path, &format!("{WHOLE}.{feature}.mp4"))
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.contains("broken.zip") && error.to_lowercase().contains("checksum"),
-        "{error}"
-    );
 }

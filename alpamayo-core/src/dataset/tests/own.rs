@@ -30,10 +30,17 @@ fn ones_own_dashcam_makes_clips() {
             "{xyz:?}"
         );
     }
-    let late = recording.clip(104_000_000, &options);
-    assert_eq!(told(late).1, file.path().display().to_string());
-    let (_, feature, ..) = told(recording.clip(102_000_000, &no_future(&[0])));
-    assert_eq!(feature, "camera 0");
+    let (clip, feature, time_us, _) = told(recording.clip(104_000_000, &options));
+    assert_eq!((clip.as_str(), feature), ("drive", file.path().display().to_string()));
+    // The first of the frames' times that the video does not reach.
+    assert!(time_us.is_some_and(|time| (103_700_000..=104_000_000).contains(&time)));
+    let (_, feature, time_us, _) = told(recording.clip(102_000_000, &no_future(&[0])));
+    assert_eq!((feature.as_str(), time_us), ("camera 0", Some(102_000_000)));
+    let none = SampleOptions {
+        frames_per_camera: 0,
+        ..options.clone()
+    };
+    assert_eq!(told(recording.clip(102_510_000, &none)).2, Some(102_510_000));
     let future = SampleOptions {
         future: Future::Required,
         ..options

@@ -1,5 +1,7 @@
 //! Frames by their index.
 
+use std::io::Write;
+
 use super::*;
 
 #[test]
