@@ -7,14 +7,14 @@ use serde_json::{Map, Value, json};
 
 use super::index::clip_ids;
 use super::table::Table;
-use crate::{Error, Result};
+use crate::Result;
 
 /// A clip's rows of a calibration table: numbers by column, by sensor where there is a row for each sensor (by an
 /// empty name otherwise).
 pub(super) type Rows = BTreeMap<String, BTreeMap<String, f64>>;
 
-/// The rows of `clip_id`, with the columns that hold numbers.
-pub(super) fn rows(path: &Path, clip_id: &str) -> Result<Rows> {
+/// The rows of `clip_id`, with the columns that hold numbers; `None` where the table has none of it.
+pub(super) fn rows(path: &Path, clip_id: &str) -> Result<Option<Rows>> {
     let table = Table::open(path)?;
     let clips = clip_ids(&table, path)?;
     let index = table.index_columns();
@@ -38,14 +38,7 @@ pub(super) fn rows(path: &Path, clip_id: &str) -> Result<Rows> {
                 .collect(),
         );
     }
-    if rows.is_empty() {
-        return Err(Error::DataFile {
-            path: path.to_path_buf(),
-            field: "clip ids".into(),
-            reason: format!("there is no row for clip {clip_id}"),
-        });
-    }
-    Ok(rows)
+    Ok((!rows.is_empty()).then_some(rows))
 }
 
 /// The rows of the cameras as JSON, by camera index.

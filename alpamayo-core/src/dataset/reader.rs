@@ -123,7 +123,7 @@ impl Dataset {
     /// The clip at t0 (microseconds on the clip's clock): frames, history and future as the reference samples them.
     ///
     /// Besides the model's inputs, [`Clip::extra`] holds `split`, the frames' own times
-    /// (`camera_frame_timestamps_us`) and, where the calibration was downloaded, `camera_intrinsics`,
+    /// (`camera_frame_timestamps_us`) and, where the calibration was downloaded and knows the clip, `camera_intrinsics`,
     /// `sensor_extrinsics` (by camera index) and `vehicle_dimensions`.
     ///
     /// # Errors
@@ -191,7 +191,7 @@ impl Dataset {
         })
     }
 
-    /// The calibration's rows of the cameras, as far as it was downloaded.
+    /// The calibration's rows of the cameras, as far as it was downloaded and has some.
     fn calibration(&self, clip_id: &str, cameras: &[usize]) -> Result<Map<String, Value>> {
         let names: Vec<(usize, &str)> = cameras
             .iter()
@@ -217,9 +217,7 @@ impl Dataset {
         if !path.is_file() {
             return Ok(None);
         }
-        Source::new(clip_id, feature)
-            .wrap(None, calibration::rows(&path, clip_id))
-            .map(Some)
+        Source::new(clip_id, feature).wrap(None, calibration::rows(&path, clip_id))
     }
 
     /// A Parquet table in a chunk's zip.

@@ -131,6 +131,22 @@ fn every_error_about_a_clip_names_clip_feature_and_time() {
     assert!(reason.contains("clip_index.parquet"), "{reason}");
 }
 
+/// The front camera's video of another clip as that of `NO_VIDEO`, which no calibration table knows.
+#[test]
+fn a_clip_without_calibration_is_a_clip() {
+    let Some(dataset) = with_video() else { return };
+    let calibrated = dataset.clip(WHOLE, T0_US, &no_future(&[1])).unwrap();
+    let root = copied();
+    let video = fs::read(extracted(WHOLE, 1).path()).unwrap();
+    replace_front(root.path(), NO_VIDEO, "mp4", Some(video));
+    let dataset = Dataset::open(root.path()).unwrap();
+    let clip = dataset.clip(NO_VIDEO, T0_US, &no_future(&[1])).unwrap();
+    assert_eq!(clip.frames, calibrated.frames);
+    for table in ["camera_intrinsics", "sensor_extrinsics", "vehicle_dimensions"] {
+        assert!(calibrated.extra.contains_key(table) && !clip.extra.contains_key(table), "{table}");
+    }
+}
+
 #[test]
 fn a_sampled_clip_that_contradicts_itself_is_named() {
     let frame = |width| Frame::new(width, 2, vec![0; width * 6]).unwrap();
