@@ -174,16 +174,21 @@ impl Dataset {
         let mut file = source.wrap(None, file.map_err(Error::io("create", &std::env::temp_dir())))?;
         let (path, member) = self.locate(&source, "video")?;
         source.wrap(t0_us, copy_member(&path, &member, file.as_file_mut()))?;
+        let rows = frame_times.times_us().len();
         let decode = || -> Result<Vec<Frame>, String> {
             let video = Video::open(ffmpeg, file.path()).map_err(|error| error.to_string())?;
+            // Row n of the timestamps is frame n: with another number of frames it may be any frame.
+            if video.frame_count() != rows {
+                let count = video.frame_count();
+                return Err(format!(
+                    "the video has {count} frames; there must be one per timestamp, is it complete?"
+                ));
+            }
             video.frames(&indices).map_err(|error| error.to_string())
         };
         let frames = decode().map_err(|reason| {
-            let rows = frame_times.times_us().len();
-            source.error(
-                t0_us,
-                format!("{member} of {}, {rows} timestamps: {reason}", path.display()),
-            )
+            let reason = format!("{member} of {}, {rows} timestamps: {reason}", path.display());
+            source.error(t0_us, reason)
         })?;
         Ok(View {
             times_us: indices.iter().map(|&index| frame_times.times_us()[index]).collect(),

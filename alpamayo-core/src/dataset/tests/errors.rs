@@ -91,16 +91,28 @@ fn other_table() -> Vec<u8> {
 fn every_error_about_a_clip_names_clip_feature_and_time() {
     type Damage = fn(&Path);
     let damages: [(&str, &str, Damage); 15] = [
-        ("egomotion", "download", |root| fs::remove_file(root.join(EGOMOTION)).unwrap()),
-        ("egomotion", "no zip file", |root| fs::write(root.join(EGOMOTION), "PK").unwrap()),
+        ("egomotion", "download", |root| {
+            fs::remove_file(root.join(EGOMOTION)).unwrap()
+        }),
+        ("egomotion", "no zip file", |root| {
+            fs::write(root.join(EGOMOTION), "PK").unwrap()
+        }),
         ("egomotion", "not this one", |root| replace_egomotion(root, None)),
-        ("egomotion", "Parquet", |root| replace_egomotion(root, Some(b"no table".to_vec()))),
-        ("egomotion", "`timestamp`", |root| replace_egomotion(root, Some(other_table()))),
+        ("egomotion", "Parquet", |root| {
+            replace_egomotion(root, Some(b"no table".to_vec()))
+        }),
+        ("egomotion", "`timestamp`", |root| {
+            replace_egomotion(root, Some(other_table()))
+        }),
         ("egomotion", "not listed", |root| unlist(root, "egomotion")),
         (FRONT, "not listed", |root| unlist(root, FRONT)),
         (FRONT, "download", |root| fs::remove_file(root.join(FRONT_ZIP)).unwrap()),
-        (FRONT, "no zip file", |root| fs::write(root.join(FRONT_ZIP), "PK").unwrap()),
-        (FRONT, "not this one", |root| replace_front(root, WHOLE, "timestamps.parquet", None)),
+        (FRONT, "no zip file", |root| {
+            fs::write(root.join(FRONT_ZIP), "PK").unwrap()
+        }),
+        (FRONT, "not this one", |root| {
+            replace_front(root, WHOLE, "timestamps.parquet", None)
+        }),
         (FRONT, "Parquet", |root| {
             replace_front(root, WHOLE, "timestamps.parquet", Some(b"no table".to_vec()));
         }),
@@ -108,7 +120,9 @@ fn every_error_about_a_clip_names_clip_feature_and_time() {
             replace_front(root, WHOLE, "timestamps.parquet", Some(other_table()));
         }),
         (FRONT, "not this one", |root| replace_front(root, WHOLE, "mp4", None)),
-        (FRONT, "video", |root| replace_front(root, WHOLE, "mp4", Some(b"no video".to_vec()))),
+        (FRONT, "video", |root| {
+            replace_front(root, WHOLE, "mp4", Some(b"no video".to_vec()))
+        }),
         ("camera_intrinsics", "Parquet", |root| {
             let table = "calibration/camera_intrinsics/camera_intrinsics.chunk_0007.parquet";
             fs::write(root.join(table), "no table").unwrap();
@@ -143,7 +157,28 @@ fn a_clip_without_calibration_is_a_clip() {
     let clip = dataset.clip(NO_VIDEO, T0_US, &no_future(&[1])).unwrap();
     assert_eq!(clip.frames, calibrated.frames);
     for table in ["camera_intrinsics", "sensor_extrinsics", "vehicle_dimensions"] {
-        assert!(calibrated.extra.contains_key(table) && !clip.extra.contains_key(table), "{table}");
+        assert!(
+            calibrated.extra.contains_key(table) && !clip.extra.contains_key(table),
+            "{table}"
+        );
+    }
+}
+
+#[test]
+fn a_video_of_another_length_than_its_timestamps_is_refused() {
+    let Some(_) = ffmpeg() else { return };
+    // Tables with a column of increasing times that reach t0: one of fewer rows than the video has frames, one of more.
+    for (other, rows) in [(CUT, 100), (WHOLE, 380)] {
+        let table = archive::read_member(&data("root").join(EGOMOTION), &format!("{other}.egomotion.parquet"));
+        let root = copied();
+        replace_front(root.path(), WHOLE, "timestamps.parquet", Some(table.unwrap()));
+        let dataset = Dataset::open(root.path()).unwrap();
+        let (clip, feature, time_us, reason) = told(dataset.clip(WHOLE, T0_US, &no_future(&[1])));
+        assert_eq!((clip.as_str(), feature.as_str(), time_us), (WHOLE, FRONT, Some(T0_US)));
+        assert!(
+            reason.contains(&format!("{rows} timestamps")) && reason.contains("170 frames"),
+            "{reason}"
+        );
     }
 }
 
@@ -157,11 +192,19 @@ fn a_sampled_clip_that_contradicts_itself_is_named() {
             frames: vec![frame(4), frame(2)],
             times_us: vec![0, 1],
         }],
-        poses: sample::sample_poses(without_video().egomotion(WHOLE).unwrap().poses(), T0_US, Future::Without).unwrap(),
+        poses: sample::sample_poses(
+            without_video().egomotion(WHOLE).unwrap().poses(),
+            T0_US,
+            Future::Without,
+        )
+        .unwrap(),
         extra: serde_json::Map::new(),
     };
     let (clip, feature, time_us, _) = told(sampled.into_clip(WHOLE, T0_US));
-    assert_eq!((clip.as_str(), feature.as_str(), time_us), (WHOLE, "camera 1, frame 1", Some(T0_US)));
+    assert_eq!(
+        (clip.as_str(), feature.as_str(), time_us),
+        (WHOLE, "camera 1, frame 1", Some(T0_US))
+    );
 }
 
 #[test]
@@ -177,7 +220,10 @@ fn files_that_lie_are_named() {
     assert_eq!((clip.as_str(), feature.as_str()), (LATE_FRAMES, FRONT));
     assert!(reason.contains("row 100") && time_us.is_some(), "{reason}");
     let (clip, feature, time_us, reason) = told(dataset.clip(ELSEWHERE, T0_US, &one));
-    assert_eq!((clip.as_str(), feature.as_str(), time_us), (ELSEWHERE, "egomotion", Some(T0_US)));
+    assert_eq!(
+        (clip.as_str(), feature.as_str(), time_us),
+        (ELSEWHERE, "egomotion", Some(T0_US))
+    );
     assert!(
         reason.contains("egomotion.chunk_0008.zip") && reason.contains("download"),
         "{reason}"
