@@ -8,13 +8,15 @@ use super::intent::{Intent, PathIntent, Side, SpeedIntent};
 ///   are left out, unless that is the first word. Words after *not*, *no*, *without*, *never* or *avoid* (up to three)
 ///   are left out too.
 /// - speed: the first of these words or pairs. *Stop*: stop, stopping, halt, wait, remain stopped. *Yield*: yield,
-///   yielding, give way. *Slow*: slow down, slow for/to/and, slowing, decelerate, brake, reduce speed, ease off.
-///   *Accelerate*: accelerate, accelerating, speed up, start moving, start driving, resume, pull away, set off. *Keep*:
-///   keep, maintain, continue, follow, proceed, cruise, match; not where the object is the lane. A name is no decision:
-///   stop or yield before *sign*, *line*, *light* or *bar*.
-/// - path: *turn* and *nudge* (also move, shift, steer, swerve, change, merge, veer) with the side that follows within
-///   six words; *curve* (also bend) with the side next to it; *keep* where the lane is kept, or for *straight*. Turn
-///   and nudge come before curve, curve before keep.
+///   yielding, give way. *Slow*: slow down, slow for/to/and, slowing, decelerate, brake, ease off, and reduce, decrease
+///   or lower with *speed* within three words. *Accelerate*: accelerate, accelerating, speed up, start moving, start
+///   driving, resume, pull away, set off, and increase with *speed* within three words. *Keep*: keep, maintain,
+///   continue, follow, proceed, cruise, match; not where the object is the lane. A name is no decision: stop or yield
+///   before *sign*, *line*, *light* or *bar*.
+/// - path: *turn* and *nudge* (also move, shift, steer, swerve, change, merge, veer) with a side: the one that follows
+///   at once (*turn left*, *move to the left*), or else stands before it (*a left turn*, *a left lane change*; but not
+///   *on the left*, nor before *and* or *then*), or else follows within six words; *curve* (also bend) with the side
+///   next to it; *keep* where the lane is kept, or for *straight*. Turn and nudge come before curve, curve before keep.
 pub fn stated_intent(sentence: &str) -> Intent {
     let words = decided_words(sentence);
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -75,9 +77,10 @@ fn speed_at(words: &[&str], at: usize) -> Option<SpeedIntent> {
             SpeedIntent::Slow
         }
         "slowing" | "decelerate" | "decelerating" | "brake" | "braking" => SpeedIntent::Slow,
-        "reduce" if next(&["speed"]) => SpeedIntent::Slow,
+        "reduce" | "reducing" | "decrease" | "decreasing" | "lower" if of_speed(words, at) => SpeedIntent::Slow,
         "ease" if next(&["off"]) => SpeedIntent::Slow,
         "accelerate" | "accelerating" | "resume" => SpeedIntent::Accelerate,
+        "increase" | "increasing" if of_speed(words, at) => SpeedIntent::Accelerate,
         "speed" if next(&["up"]) => SpeedIntent::Accelerate,
         "start" if next(&["moving", "driving"]) => SpeedIntent::Accelerate,
         "pull" if next(&["away"]) => SpeedIntent::Accelerate,
@@ -94,6 +97,13 @@ fn speed_at(words: &[&str], at: usize) -> Option<SpeedIntent> {
     Some(intent)
 }
 
+/// Whether the verb at `at` is about the speed: *speed*, *your speed*, *the vehicle's speed*.
+fn of_speed(words: &[&str], at: usize) -> bool {
+    // What is left of *'s* is no word.
+    let after = words[at + 1..].iter().filter(|word| **word != "s");
+    after.take(3).any(|word| *word == "speed")
+}
+
 fn side(word: &str) -> Option<Side> {
     match word {
         "left" | "leftward" | "leftwards" => Some(Side::Left),
@@ -102,9 +112,42 @@ fn side(word: &str) -> Option<Side> {
     }
 }
 
+/// The side of the maneuver at `at`.
+fn side_of(words: &[&str], at: usize) -> Option<Side> {
+    let after = &words[at + 1..];
+    // *turn left*, *move to the left*
+    let direction = after
+        .iter()
+        .take(3)
+        .find(|word| !matches!(**word, "to" | "towards" | "the"));
+    if let Some(side) = direction.and_then(|word| side(word)) {
+        return Some(side);
+    }
+    // *a left turn*, *a left lane change*; not *the truck on the left; change lanes*
+    let before = (at.saturating_sub(2)..at)
+        .rev()
+        .find_map(|place| Some((place, side(words[place])?)));
+    let place_of_another = |place: usize| {
+        let prior = words[..place].iter().rev().find(|word| **word != "the");
+        prior.is_some_and(|word| matches!(*word, "on" | "to" | "from" | "at"))
+    };
+    let linked = |place: usize| {
+        words[place + 1..at]
+            .iter()
+            .any(|word| matches!(*word, "and" | "then" | "or" | "to"))
+    };
+    if let Some((place, side)) = before
+        && !place_of_another(place)
+        && !linked(place)
+    {
+        return Some(side);
+    }
+    after.iter().take(6).find_map(|word| side(word))
+}
+
 /// A turn or a nudge with its side.
 fn maneuver_at(words: &[&str], at: usize) -> Option<PathIntent> {
-    let towards = words[at + 1..].iter().take(6).find_map(|word| side(word));
+    let towards = side_of(words, at);
     match words[at] {
         "turn" | "turning" if !followed(words, at, &["signal", "lane", "lanes"]) => towards.map(PathIntent::Turn),
         "nudge" | "nudging" | "move" | "shift" | "steer" | "swerve" | "change" | "merge" | "veer" => {
@@ -170,6 +213,28 @@ mod tests {
             ("Adapt speed for the left curve ahead.", "curve left"),
             ("Turn left at the intersection.", "turn left"),
             ("Slow down and turn right.", "slow, turn right"),
+            ("Make a left turn at the intersection.", "turn left"),
+            ("Make a left turn behind the bus on the right.", "turn left"),
+            ("Prepare for the sharp right turn.", "turn right"),
+            ("Perform a right lane change.", "nudge right"),
+            ("Make a lane change to the left.", "nudge left"),
+            ("Pass the cyclist on the left, then move right.", "nudge right"),
+            ("Pass the cyclist on the left and move to the right.", "nudge right"),
+            (
+                "Yield to the car from the left, turn at the light to the right.",
+                "yield, turn right",
+            ),
+            ("Keep left and turn at the street to the right.", "keep, turn right"),
+            ("The car on the right may turn.", "unstated"),
+            ("Use the left turn lane.", "unstated"),
+            ("Increase speed to match the traffic.", "accelerate"),
+            ("Increase clearance, then decrease speed.", "slow"),
+            ("Reduce your speed for the school zone.", "slow"),
+            (
+                "Gradually reduce the vehicle's speed and nudge left.",
+                "slow, nudge left",
+            ),
+            ("Increase the distance to the speeding truck.", "unstated"),
             (
                 "Change lanes to the left due to the stopped vehicle ahead.",
                 "nudge left",
