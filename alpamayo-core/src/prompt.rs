@@ -162,7 +162,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::{MultimodalPositions, test_data};
+    use crate::{Frame, ImageProcessor, MultimodalPositions, test_data};
 
     #[test]
     fn a_reference_prompt_with_its_positions() {
@@ -189,6 +189,46 @@ mod tests {
             let found: Vec<i64> = positions.ids.iter().map(|position| position[axis]).collect();
             assert_eq!(found, expected, "axis {axis}");
         }
+    }
+
+    /// Frames of each camera's own size, from pixels to positions.
+    #[test]
+    fn cameras_of_different_sizes_make_one_prompt() {
+        let (config, tokenizer) = test_data::small_checkpoint();
+        let frame =
+            |&(width, height): &(usize, usize)| Frame::new(width, height, vec![90; width * height * 3]).unwrap();
+        // A wide dashcam and an upright telephone, two frames of each.
+        let frames: Vec<Frame> = [(130, 60), (130, 60), (35, 155), (35, 155)].iter().map(frame).collect();
+        let patches = ImageProcessor::new(&config).process(&frames).unwrap();
+        assert_eq!(patches.grid_thw, [[1, 4, 8], [1, 4, 8], [1, 10, 2], [1, 10, 2]]);
+        let tokens = patches.tokens_per_image();
+        assert_eq!(tokens, [8, 8, 5, 5]);
+        let builder = PromptBuilder::new(&tokenizer, &config);
+        let ids = builder.build(&tokens, &[1, 6], &PromptStyle::R1).unwrap();
+        let image_pad = tokenizer.image_pad();
+        let positions = MultimodalPositions::new(&ids, image_pad, &patches.grid_thw, 2).unwrap();
+
+        let is_image = |index: &usize| ids[*index] == image_pad;
+        let mut images = Vec::new();
+        let mut start = 0;
+        while let Some(first) = (start..ids.len()).find(is_image) {
+            let end = (first..ids.len()).find(|index| !is_image(index)).unwrap();
+            let origin = positions.ids[first][0];
+            let places: Vec<_> = positions.ids[first..end]
+                .iter()
+                .map(|id| id.map(|axis| axis - origin))
+                .collect();
+            // What follows an image continues behind its longer side.
+            images.push((places, positions.ids[end][0] - origin));
+            start = end;
+        }
+        let cells = |rows: i64, columns: i64| -> Vec<[i64; 3]> {
+            (0..rows)
+                .flat_map(|row| (0..columns).map(move |column| [0, row, column]))
+                .collect()
+        };
+        let (wide, upright) = ((cells(2, 4), 4), (cells(5, 1), 5));
+        assert_eq!(images, [wide.clone(), wide, upright.clone(), upright]);
     }
 
     /// Texts of all styles, which do not depend on the tokenizer.

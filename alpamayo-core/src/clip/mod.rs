@@ -28,7 +28,7 @@ pub struct Clip {
     pub name: String,
     /// What is to be seen, in words.
     pub description: Option<String>,
-    /// Frames, camera after camera in the order of `camera_indices`, each camera's oldest first.
+    /// Frames, camera after camera in the order of `camera_indices`, each camera's oldest first and of one size.
     pub frames: Vec<Frame>,
     /// Indices of the cameras, ascending (0 cross-left, 1 front-wide, 2 cross-right, 6 front-tele …).
     pub camera_indices: Vec<usize>,

@@ -98,9 +98,8 @@ fn contradictions_name_their_field() {
         }),
         ("frames_per_camera", |clip| clip.frames_per_camera = 0),
         ("frames", |clip| clip.frames_per_camera = usize::MAX),
-        ("camera 6, frame 0", |clip| {
+        ("camera 6, frame 1", |clip| {
             clip.frames[4] = Frame::new(2, 4, vec![0; 24]).unwrap();
-            clip.frames[5] = clip.frames[4].clone();
         }),
         ("camera 1, frame 1", |clip| {
             clip.frames[3] = Frame::new(2, 4, vec![0; 24]).unwrap()
@@ -206,6 +205,22 @@ fn frames_missing_in_the_first_camera() {
     clip().write(&folder).unwrap();
     fs::copy(folder.join("cam0_f1.png"), folder.join("cam0_f2.png")).unwrap();
     assert!(Clip::read(&folder).unwrap_err().to_string().contains("cam1_f2"));
+}
+
+#[test]
+fn cameras_may_have_frames_of_different_sizes() {
+    let directory = tempfile::tempdir().unwrap();
+    let folder = directory.path().join("one");
+    let mut clip = clip();
+    for frame in &mut clip.frames[4..] {
+        *frame = Frame::new(2, 3, (0..18).collect()).unwrap();
+    }
+    clip.write(&folder).unwrap();
+    assert_eq!(Clip::read(&folder).unwrap(), clip);
+    fs::copy(folder.join("cam0_f0.png"), folder.join("cam6_f1.png")).unwrap();
+    let error = Clip::read(&folder).unwrap_err().to_string();
+    assert!(error.contains("camera 6, frame 1: it is 4x2"), "{error}");
+    assert!(error.contains("2x3") && error.contains("scale=2:3"), "{error}");
 }
 
 #[test]

@@ -14,7 +14,7 @@ impl Clip {
     /// Checks that frames, cameras and poses fit together.
     ///
     /// # Errors
-    /// [`Error::Clip`](crate::Error::Clip) naming the field: missing or mixed frames, cameras not ascending, a history that isn't
+    /// [`Error::Clip`](crate::Error::Clip) naming the field: missing frames, mixed sizes within a camera, cameras not ascending, a history that isn't
     /// 16 poses or doesn't end at the origin, rotations that are none, numbers that aren't finite.
     pub fn validate(&self) -> Result<()> {
         self.check_document()?;
@@ -47,22 +47,26 @@ impl Clip {
         Ok(())
     }
 
-    /// Checks that all frames have one size.
+    /// Checks that each camera's frames have one size; cameras may differ, as every image is resized by itself.
     fn check_sizes(&self) -> Result<()> {
         let size = |frame: &Frame| (frame.width(), frame.height());
-        let Some((width, height)) = self.frames.first().map(size) else {
-            return Ok(());
-        };
-        let Some(index) = self.frames.iter().position(|frame| size(frame) != (width, height)) else {
-            return Ok(());
-        };
-        let (camera, frame) = (
-            self.camera_indices[index / self.frames_per_camera],
-            index % self.frames_per_camera,
-        );
-        let (found_width, found_height) = size(&self.frames[index]);
-        let reason = format!("it is {found_width}x{found_height}, but the clip's first frame is {width}x{height}");
-        Err(self.error(format!("camera {camera}, frame {frame}"), reason))
+        for (camera, frames) in self
+            .camera_indices
+            .iter()
+            .zip(self.frames.chunks(self.frames_per_camera))
+        {
+            let (width, height) = size(&frames[0]);
+            let Some(index) = frames.iter().position(|frame| size(frame) != (width, height)) else {
+                continue;
+            };
+            let (found_width, found_height) = size(&frames[index]);
+            let reason = format!(
+                "it is {found_width}x{found_height}, but the camera's first frame is {width}x{height}; give all frames \
+                 of a camera one size (`ffmpeg -i IN -vf scale={width}:{height} OUT`)"
+            );
+            return Err(self.error(format!("camera {camera}, frame {index}"), reason));
+        }
+        Ok(())
     }
 
     /// Checks everything but the frames.
