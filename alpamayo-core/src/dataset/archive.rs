@@ -2,11 +2,12 @@
 
 use std::fs::File;
 use std::io::{BufReader, Read, Write};
+use std::ops::Range;
 use std::path::Path;
 
-use zip::ZipArchive;
 use zip::read::ZipFile;
 use zip::result::ZipError;
+use zip::{CompressionMethod, ZipArchive};
 
 use crate::{Error, Result};
 
@@ -23,6 +24,18 @@ pub(super) fn copy_member(path: &Path, member: &str, to: &mut impl Write) -> Res
     with_member(path, member, |mut file| {
         let copied = std::io::copy(&mut file, to)?;
         to.flush().map(|()| copied)
+    })
+}
+
+/// Where in the archive the bytes of a member lie as they are, compared with its checksum; `None` where they are
+/// compressed.
+pub(super) fn stored_bytes(path: &Path, member: &str) -> Result<Option<Range<u64>>> {
+    with_member(path, member, |mut file| match (file.compression(), file.data_start()) {
+        (CompressionMethod::Stored, Some(start)) => {
+            let length = std::io::copy(&mut file, &mut std::io::sink())?;
+            Ok(Some(start..start + length))
+        }
+        _ => Ok(None),
     })
 }
 

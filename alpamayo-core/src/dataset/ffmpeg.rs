@@ -1,6 +1,7 @@
 //! The commands ffmpeg and ffprobe.
 
 use std::ffi::OsString;
+use std::ops::Range;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -59,6 +60,13 @@ pub(super) fn file(path: &Path) -> OsString {
     let mut file = OsString::from("file:");
     file.push(path);
     file
+}
+
+/// Some bytes of a file, for ffmpeg a file of their own.
+pub(super) fn part_of_file(path: &Path, bytes: &Range<u64>) -> OsString {
+    let mut part = OsString::from(format!("subfile,,start,{},end,{},,:", bytes.start, bytes.end));
+    part.push(file(path));
+    part
 }
 
 fn version(program: &str) -> Result<String> {

@@ -19,7 +19,7 @@
 //!
 //! Inside: [`Features`] and the clip index say where things are, `archive` and `table` read zip members and Parquet
 //! columns, [`PoseTrack`] (on [`CubicSpline`]) and [`Egomotion`] say where the car was, [`FrameTimes`] which frame was
-//! the latest, [`Video`] decodes it, [`SampleOptions`] say what is taken at t0.
+//! the latest, [`Video`] decodes it (in place where a zip stores it), [`SampleOptions`] say what is taken at t0.
 
 mod archive;
 mod calibration;

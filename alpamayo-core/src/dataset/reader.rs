@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 use serde_json::{Map, Value, json};
 
-use super::archive::{copy_member, read_member};
+use super::archive::read_member;
 use super::calibration::{self, Rows};
 use super::camera::{CAMERA_FEATURES, FrameTimes};
 use super::egomotion::Egomotion;
@@ -16,7 +16,7 @@ use super::sample::{SampleOptions, Sampled, View, sample_poses};
 use super::source::{Source, at, seconds};
 use super::table::Table;
 use super::video::Video;
-use crate::{Clip, Error, Frame, Result};
+use crate::{Clip, Frame, Result};
 
 /// t0 must be later than this, as in the reference.
 pub const EARLIEST_T0_US: i64 = 1_600_000;
@@ -35,8 +35,8 @@ impl Dataset {
     /// Opens a dataset's directory.
     ///
     /// # Errors
-    /// [`Error::Ffmpeg`] without the ffmpeg command; [`Error::Io`] and [`Error::DataFile`] where `features.csv` or
-    /// `clip_index.parquet` cannot be read.
+    /// [`Error::Ffmpeg`](crate::Error::Ffmpeg) without the ffmpeg command; [`Error::Io`](crate::Error::Io) and
+    /// [`Error::DataFile`](crate::Error::DataFile) where `features.csv` or `clip_index.parquet` cannot be read.
     pub fn open(root: &Path) -> Result<Self> {
         let ffmpeg = Ffmpeg::find()?;
         let dataset = Self::open_without_video(root)?;
@@ -67,7 +67,7 @@ impl Dataset {
     /// The clip of that id.
     ///
     /// # Errors
-    /// [`Error::DataFile`] where the index does not list it.
+    /// [`Error::DataFile`](crate::Error::DataFile) where the index does not list it.
     pub fn entry(&self, clip_id: &str) -> Result<&ClipEntry> {
         self.index.get(clip_id)
     }
@@ -80,7 +80,7 @@ impl Dataset {
     /// Whether the dataset has a feature for a clip, here or elsewhere; `None` where its metadata don't say.
     ///
     /// # Errors
-    /// [`Error::DataFile`] where the metadata cannot be read.
+    /// [`Error::DataFile`](crate::Error::DataFile) where the metadata cannot be read.
     pub fn has_feature(&self, clip_id: &str, feature: &str) -> Result<Option<bool>> {
         let metadata = self.root.join("metadata");
         let names = ["feature_presence.parquet", "sensor_presence.parquet"];
@@ -102,7 +102,7 @@ impl Dataset {
     /// How the car moved.
     ///
     /// # Errors
-    /// [`Error::Recording`] with the clip and the feature.
+    /// [`Error::Recording`](crate::Error::Recording) with the clip and the feature.
     pub fn egomotion(&self, clip_id: &str) -> Result<Egomotion> {
         let source = Source::new(clip_id, "egomotion");
         let table = self.member_table(&source, "egomotion")?;
@@ -112,7 +112,7 @@ impl Dataset {
     /// When a camera's frames were taken.
     ///
     /// # Errors
-    /// [`Error::Recording`] with the clip and the camera.
+    /// [`Error::Recording`](crate::Error::Recording) with the clip and the camera.
     pub fn frame_times(&self, clip_id: &str, camera: usize) -> Result<FrameTimes> {
         let source = camera_source(clip_id, camera)?;
         let table = self.member_table(&source, "frame_timestamps")?;
@@ -127,8 +127,8 @@ impl Dataset {
     /// `sensor_extrinsics` (by camera index) and `vehicle_dimensions`.
     ///
     /// # Errors
-    /// [`Error::Recording`] with clip, feature and time where the index does not list the clip, or a file is missing,
-    /// lies, or does not reach t0; [`Error::Ffmpeg`].
+    /// [`Error::Recording`](crate::Error::Recording) with clip, feature and time where the index does not list the clip, or
+    /// a file is missing, lies, or does not reach t0; [`Error::Ffmpeg`](crate::Error::Ffmpeg).
     pub fn clip(&self, clip_id: &str, t0_us: i64, options: &SampleOptions) -> Result<Clip> {
         at(t0_us, self.sample(clip_id, t0_us, options))
     }
@@ -169,14 +169,10 @@ impl Dataset {
             .ffmpeg
             .as_ref()
             .ok_or_else(|| source.error(t0_us, "the dataset was opened without video"))?;
-        // A file that can be sought in, which ffmpeg wants of MP4.
-        let file = tempfile::Builder::new().prefix("alpamayo-").suffix(".mp4").tempfile();
-        let mut file = source.wrap(None, file.map_err(Error::io("create", &std::env::temp_dir())))?;
         let (path, member) = self.locate(&source, "video")?;
-        source.wrap(t0_us, copy_member(&path, &member, file.as_file_mut()))?;
         let rows = frame_times.times_us().len();
         let decode = || -> Result<Vec<Frame>, String> {
-            let video = Video::open(ffmpeg, file.path()).map_err(|error| error.to_string())?;
+            let video = Video::open_member(ffmpeg, &path, &member).map_err(|error| error.to_string())?;
             // Row n of the timestamps is frame n: with another number of frames it may be any frame.
             if video.frame_count() != rows {
                 let count = video.frame_count();

@@ -1,10 +1,14 @@
 //! Frames of a video, by their index.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Deserialize;
+use tempfile::TempPath;
 
-use super::ffmpeg::{Ffmpeg, Output, file, run};
+use super::archive::{copy_member, stored_bytes};
+use super::ffmpeg::{Ffmpeg, Output, file, part_of_file, run};
 use crate::{Error, Frame, Result};
 
 /// How far before a frame decoding starts, in seconds; far more than frames are reordered by.
@@ -17,7 +21,12 @@ const NO_TIMES: &str = "some of its frames have no time, as in some AVI files; `
 /// A video file whose frames have been counted, read through the ffmpeg command.
 #[derive(Debug, Clone)]
 pub struct Video {
+    /// For messages.
     path: PathBuf,
+    /// What ffmpeg opens.
+    input: OsString,
+    /// The copy of a compressed member, deleted with the last of its videos.
+    copy: Option<Arc<TempPath>>,
     ffmpeg: Ffmpeg,
     /// Presentation time of every frame in units of `time_base`, ascending.
     pts: Vec<i64>,
@@ -75,9 +84,40 @@ impl Video {
     /// # Errors
     /// [`Error::DataFile`] where it has none, or is no video; [`Error::Ffmpeg`].
     pub fn open(ffmpeg: &Ffmpeg, path: &Path) -> Result<Self> {
+        Self::open_input(ffmpeg, path, file(path))
+    }
+
+    /// As [`Video::open`], for a member of a zip file: in place where it is stored, through a temporary file where it is
+    /// compressed.
+    ///
+    /// # Errors
+    /// As [`Video::open`], and [`Error::DataFile`] where the archive lacks it or it is damaged.
+    pub(super) fn open_member(ffmpeg: &Ffmpeg, archive: &Path, member: &str) -> Result<Self> {
+        if let Some(bytes) = stored_bytes(archive, member)? {
+            return Self::open_input(ffmpeg, archive, part_of_file(archive, &bytes));
+        }
+        // ffmpeg wants to seek in MP4.
+        let file = tempfile::Builder::new().prefix("alpamayo-").suffix(".mp4").tempfile();
+        let mut file = file.map_err(Error::io("create", &std::env::temp_dir()))?;
+        copy_member(archive, member, file.as_file_mut())?;
+        let copy = file.into_temp_path();
+        let video = Self::open(ffmpeg, &copy)?;
+        Ok(Self {
+            copy: Some(Arc::new(copy)),
+            ..video
+        })
+    }
+
+    /// The temporary file with its bytes, where there is one.
+    #[cfg(test)]
+    pub(super) fn copy(&self) -> Option<&Path> {
+        self.copy.as_deref().map(AsRef::as_ref)
+    }
+
+    fn open_input(ffmpeg: &Ffmpeg, path: &Path, input: OsString) -> Result<Self> {
         let options = "-v error -fflags +discardcorrupt -select_streams V:0 -of json \
                        -show_entries packet=pts,dts,flags:stream=time_base,nb_frames";
-        let arguments = options.split_whitespace().map(Into::into).chain([file(path)]);
+        let arguments = options.split_whitespace().map(Into::into).chain([input.clone()]);
         let output = run("ffprobe", arguments)?;
         let complaint = output.complaint.as_deref().unwrap_or("ffprobe fails");
         if !output.success {
@@ -94,6 +134,8 @@ impl Video {
         }
         Ok(Self {
             path: path.to_path_buf(),
+            input,
+            copy: None,
             ffmpeg: ffmpeg.clone(),
             pts,
             time_base,
@@ -164,7 +206,7 @@ impl Video {
             add(&format!("-noaccurate_seek -seek_timestamp 1 -ss {start:.6}"));
         }
         add("-i");
-        arguments.push(file(&self.path));
+        arguments.push(self.input.clone());
         let chosen: Vec<String> = indices
             .iter()
             .map(|&index| format!("eq(pts,{})", self.pts[index]))

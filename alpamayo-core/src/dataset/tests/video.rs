@@ -44,6 +44,59 @@ fn frames_are_found_by_their_index() {
     assert!(error.contains("frame 170") && error.contains("170 frames"), "{error}");
 }
 
+/// Stored members are read in place; a compressed one makes a temporary file, which is gone with its video.
+#[test]
+fn stored_videos_are_read_in_place() {
+    const WITHOUT_TEMPORARY_FILES: &str = "ALPAMAYO_TEST_WITHOUT_TEMPORARY_FILES";
+    let Some(dataset) = with_video() else { return };
+    let of = |camera: usize| dataset.clip(WHOLE, T0_US, &no_future(&[camera]));
+    if std::env::var_os(WITHOUT_TEMPORARY_FILES).is_some() {
+        for camera in [0, 1, 6] {
+            of(camera).unwrap();
+        }
+        assert!(told(of(2)).3.contains("cannot create"));
+        return;
+    }
+    // Again, in a process that cannot make temporary files.
+    let nowhere = data("nowhere");
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "dataset::tests::video::stored_videos_are_read_in_place"])
+        .env(WITHOUT_TEMPORARY_FILES, "1")
+        .envs(["TMPDIR", "TMP", "TEMP"].map(|name| (name, &nowhere)))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+
+    let ffmpeg = ffmpeg().unwrap();
+    let open = |camera: usize| {
+        let feature = CAMERA_FEATURES[camera];
+        let zip = data("root/camera")
+            .join(feature)
+            .join(format!("{feature}.chunk_0007.zip"));
+        Video::open_member(&ffmpeg, &zip, &format!("{WHOLE}.{feature}.mp4")).unwrap()
+    };
+    let (stored, compressed) = (open(1), open(2));
+    assert!(stored.copy().is_none());
+    let copy = compressed.copy().unwrap().to_path_buf();
+    assert!(copy.is_file());
+    let again = compressed.clone();
+    drop(compressed);
+    let numbers = |video: Video| {
+        video
+            .frames(&[3, 169])
+            .unwrap()
+            .iter()
+            .map(number_of)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        (numbers(stored), numbers(again)),
+        (vec![(3, 1), (169, 1)], vec![(3, 2), (169, 2)])
+    );
+    assert!(!copy.exists());
+}
+
 #[test]
 fn pixels_are_pyavs() {
     let Some(ffmpeg) = ffmpeg() else { return };
