@@ -64,9 +64,9 @@ pub enum ImageKind {
     MotionBlur,
     /// ImageNet-C: JPEG of quality 25 … 7 (4:4:4), encoded and decoded.
     JpegCompression,
-    /// ImageNet-C: box average down to 0.6 … 0.25 of the size, repeated up again.
+    /// ImageNet-C: box average down to 0.6 … 0.25 of the size, repeated up again; boxes are of whole pixels.
     Pixelate,
-    /// As [`ImageKind::Pixelate`], but interpolated up again: a camera of lower resolution.
+    /// Area average down to the sizes of [`ImageKind::Pixelate`], interpolated up again: a camera of lower resolution.
     Downscale,
     /// ImageNet-C: plasma fractal (diamond-square) over the image.
     Fog,

@@ -24,6 +24,33 @@ fn street(width: usize, height: usize, camera: usize) -> Frame {
     Frame::new(width, height, rgb).unwrap()
 }
 
+/// A scene without lines or period, with detail of every size as in nature: seven layers of noise, each twice as coarse
+/// as the one before. Another one per camera.
+fn nature(width: usize, height: usize, camera: usize) -> Frame {
+    let lattice = |x: usize, y: usize, layer: usize| {
+        let place = [x, y, layer].iter().fold(camera as u64, |hash, &value| {
+            (hash ^ value as u64)
+                .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+                .rotate_left(23)
+        });
+        (place.wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 40) as f64 / f64::from(1 << 24)
+    };
+    let noise = |x: usize, y: usize, layer: usize| {
+        let size = 1 << (layer % 8);
+        let (left, top, u, v) = (x / size, y / size, x % size, y % size);
+        let [u, v] = [u, v].map(|part| part as f64 / size as f64);
+        let at = |dx: usize, dy: usize| lattice(left + dx, top + dy, layer);
+        (at(0, 0) * (1.0 - u) + at(1, 0) * u) * (1.0 - v) + (at(0, 1) * (1.0 - u) + at(1, 1) * u) * v
+    };
+    let value = |x: usize, y: usize, channel: usize| {
+        let layers = (0..7).map(|layer| 0.7 * noise(x, y, layer) + 0.3 * noise(x, y, layer + 8 * (1 + channel)));
+        (30.0 + 195.0 * layers.sum::<f64>() / 7.0).round() as u8
+    };
+    let pixels =
+        (0..width * height).flat_map(|index| [0, 1, 2].map(|channel| value(index % width, index / width, channel)));
+    Frame::new(width, height, pixels.collect()).unwrap()
+}
+
 fn directions(kind: ImageKind) -> &'static [Direction] {
     match kind.has_direction() {
         true => &[Direction::Up, Direction::Down],
@@ -110,6 +137,30 @@ fn the_change_grows_with_the_severity() {
                 );
                 before = now;
             }
+        }
+    }
+}
+
+#[test]
+fn the_change_never_shrinks_between_the_levels() {
+    let cameras: Vec<Frame> = (0..4).map(|camera| nature(240, 160, camera)).collect();
+    for kind in ImageKind::ALL {
+        for &direction in directions(kind) {
+            let mut before = 0.0;
+            for step in 1..=20 {
+                let severity = f64::from(step) / 20.0;
+                let changes = cameras.iter().enumerate().map(|(camera, clean)| {
+                    let out = corrupted(clean, kind, direction, severity, camera, 0);
+                    mean_change(&out, clean)
+                });
+                let now: f64 = changes.sum();
+                assert!(
+                    now >= before,
+                    "{kind:?} {direction:?} at severity {severity}: {now} after {before}"
+                );
+                before = now;
+            }
+            assert!(before > 0.0, "{kind:?} does nothing");
         }
     }
 }
