@@ -1,5 +1,5 @@
 use super::*;
-use crate::perturb::{HistoryKind, ImageKind, LanguageKind, SensorKind};
+use crate::perturb::{Direction, HistoryKind, ImageKind, LanguageKind, SensorKind};
 
 const CAMERAS: [usize; 4] = [0, 1, 2, 6];
 const FRAMES: usize = 4;
@@ -108,6 +108,26 @@ fn everything(severity: f64) -> Vec<Perturbation> {
     });
     let language = LanguageKind::ALL.into_iter().map(|kind| speak(kind, switch, "stop"));
     image.chain(sensor).chain(history).chain(language).collect()
+}
+
+/// What `everything` leaves out of the histories: every other reach, and the other direction.
+fn histories(severity: f64) -> impl Iterator<Item = Perturbation> {
+    let cases = HistoryKind::ALL.into_iter().flat_map(|kind| {
+        let down = kind.has_direction().then_some(Direction::Down);
+        let directions = [Some(Direction::Up), down].into_iter().flatten();
+        directions.flat_map(move |direction| {
+            [Reach::HistoryTokens, Reach::Integrator, Reach::Both].map(|reaches| (kind, direction, reaches))
+        })
+    });
+    let cases = cases.filter(|&(_, direction, reaches)| (direction, reaches) != Default::default());
+    cases.map(move |(kind, direction, reaches)| {
+        let effect = Effect::History {
+            kind,
+            direction,
+            reaches,
+        };
+        perturbation(effect, severity, Target::default())
+    })
 }
 
 #[test]
@@ -405,11 +425,15 @@ fn the_bytes_are_pinned() {
     // their corruptions.
     let of = |severity| {
         let list = everything(severity).into_iter();
-        list.filter(|one| !matches!(one.effect(), Effect::Image { .. }))
+        let others = list.filter(|one| !matches!(one.effect(), Effect::Image { .. }));
+        others.chain(histories(severity))
     };
     let mut found = String::new();
     for (mild, full) in of(0.6).zip(of(1.0)) {
-        let name = full.effect().name();
+        let name = match full.effect() {
+            Effect::History { direction, reaches, .. } => format!("{} {direction:?} {reaches:?}", full.effect().name()),
+            effect => effect.name(),
+        };
         let [mild, full] = [mild, full].map(|one| checksum(&spec(vec![one]).apply(&clip()).unwrap()));
         found += &format!("{name} {mild:016x} {full:016x}\n");
     }
