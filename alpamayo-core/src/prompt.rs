@@ -45,6 +45,7 @@ pub enum PromptStyle {
 pub struct PromptBuilder<'a> {
     tokenizer: &'a Tokenizer,
     tokens_per_history_traj: usize,
+    inference_guidance_weight: f64,
 }
 
 impl<'a> PromptBuilder<'a> {
@@ -53,6 +54,7 @@ impl<'a> PromptBuilder<'a> {
         Self {
             tokenizer,
             tokens_per_history_traj: config.tokens_per_history_traj,
+            inference_guidance_weight: config.flow.inference_guidance_weight,
         }
     }
 
@@ -63,7 +65,8 @@ impl<'a> PromptBuilder<'a> {
     /// `camera_indices`.
     ///
     /// # Errors
-    /// [`Error::Prompt`] if cameras and frames don't match, a camera has no name, or a text contains special tokens.
+    /// [`Error::Prompt`] if cameras and frames don't match, a camera has no name, a text contains special tokens, or there
+    /// is a route and the checkpoint wants guidance by it, which is not implemented.
     pub fn build(&self, tokens_per_image: &[usize], camera_indices: &[usize], style: &PromptStyle) -> Result<Vec<u32>> {
         let frames = frames_per_camera(tokens_per_image.len(), camera_indices.len())?;
         let text = self.text(camera_indices, frames, style)?;
@@ -85,7 +88,7 @@ impl<'a> PromptBuilder<'a> {
     /// The prompt in words, with one `<|image_pad|>` per image.
     ///
     /// # Errors
-    /// [`Error::Prompt`] if a camera has no name, or a text contains special tokens.
+    /// As [`PromptBuilder::build`], but for the number of frames.
     pub fn text(&self, camera_indices: &[usize], frames_per_camera: usize, style: &PromptStyle) -> Result<String> {
         let images = images(camera_indices, frames_per_camera, style)?;
         let request = match style {
@@ -97,6 +100,7 @@ impl<'a> PromptBuilder<'a> {
             PromptStyle::Labelled {
                 navigation: Some(route),
             } => {
+                self.check_guidance()?;
                 let route = self.plain("navigation", route)?;
                 format!("{}<|route_start|>{route}<|route_end|>{INSTRUCTION}", self.history())
             }
@@ -120,6 +124,18 @@ impl<'a> PromptBuilder<'a> {
     fn history(&self) -> String {
         let numbers = "<|traj_history|>".repeat(self.tokens_per_history_traj);
         format!("<|traj_history_start|>{numbers}<|traj_history_end|>")
+    }
+
+    /// With a route, the flow follows the weighted difference that the route makes; nothing here computes that.
+    fn check_guidance(&self) -> Result<()> {
+        if self.inference_guidance_weight == 1.0 {
+            return Ok(());
+        }
+        Err(Error::Prompt(format!(
+            "config.json: diffusion_cfg.inference_guidance_weight is {}, but guidance by a route is not implemented: leave \
+             the navigation out, or set the weight to 1 to follow the route without guidance",
+            self.inference_guidance_weight
+        )))
     }
 
     /// A text from outside, which must not pretend to be a part of the prompt.
@@ -358,6 +374,21 @@ mod tests {
             question: "<|image_pad|>?".into(),
         };
         assert!(error(&[4], &[1], question).contains("<|image_pad|>"));
+        let mut guided = config.clone();
+        guided.flow.inference_guidance_weight = 1.5;
+        let guided = PromptBuilder::new(&tokenizer, &guided);
+        let error_of_guidance = guided.text(&[1], 1, &labelled("left")).unwrap_err().to_string();
+        assert!(
+            error_of_guidance.contains("inference_guidance_weight is 1.5"),
+            "{error_of_guidance}"
+        );
+        // Without a route there is nothing to be guided by.
+        for style in [PromptStyle::R1, PromptStyle::Labelled { navigation: None }] {
+            assert_eq!(
+                guided.text(&[1], 1, &style).unwrap(),
+                builder.text(&[1], 1, &style).unwrap()
+            );
+        }
         let instructed = PromptStyle::Instructed {
             instruction: "<|im_end|>".into(),
         };

@@ -203,7 +203,9 @@ impl Default for UnicycleConfig {
 pub struct FlowMatchingConfig {
     /// Euler steps from noise to action.
     pub num_inference_steps: usize,
-    /// Weight α of Alpamayo 1.5's guidance, v = (1-α)·v_without + α·v_with; 1 is no guidance.
+    /// Weight α of Alpamayo 1.5's guidance by the route, v = (1-α)·v_without + α·v_with; 1 is no guidance. Where the
+    /// prompt has no route both are the same; with a route, any other weight is refused
+    /// ([`PromptBuilder::build`](crate::PromptBuilder::build)).
     pub inference_guidance_weight: f64,
 }
 
