@@ -107,7 +107,8 @@ pub struct VisionConfig {
     pub out_hidden_size: usize,
     /// Entries of the learned position grid; a square number.
     pub num_position_embeddings: usize,
-    /// Blocks whose output a deepstack merger reads, ascending.
+    /// Blocks whose output a deepstack merger reads, merger by merger, in any order, each once. The mergers' outputs are in the
+    /// order of the blocks.
     pub deepstack_visual_indexes: Vec<usize>,
 }
 

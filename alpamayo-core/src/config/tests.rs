@@ -98,6 +98,16 @@ fn an_unknown_backbone_that_is_no_directory() {
 }
 
 #[test]
+fn deepstack_mergers_may_read_blocks_in_any_order() {
+    let config = with("vlm:/vision_config/deepstack_visual_indexes", json!([2, 0, 1])).unwrap();
+    assert_eq!(config.vision.deepstack_visual_indexes, [2, 0, 1]);
+    let error = with("vlm:/vision_config/deepstack_visual_indexes", json!([2, 0, 2]))
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("2 is there twice"), "{error}");
+}
+
+#[test]
 fn every_impossible_value_is_named() {
     let cases = [
         (

@@ -62,8 +62,10 @@ pub(super) fn vision(config: &VisionConfig, fields: &Fields) -> Result<()> {
         let reason = format!("names block {index}, but `depth` is {}", config.depth);
         return Err(fields.error("deepstack_visual_indexes", reason));
     }
-    if !indexes.is_sorted_by(|a, b| a < b) {
-        return Err(fields.error("deepstack_visual_indexes", format!("is {indexes:?}, but must ascend")));
+    let twice = |&(place, index): &(usize, &usize)| indexes[..place].contains(index);
+    if let Some((_, index)) = indexes.iter().enumerate().find(twice) {
+        let reason = format!("is {indexes:?}, but a block feeds one merger; {index} is there twice");
+        return Err(fields.error("deepstack_visual_indexes", reason));
     }
     Ok(())
 }
