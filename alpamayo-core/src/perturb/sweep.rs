@@ -1,8 +1,10 @@
 //! A sweep: several experiments, each at several severities.
 
+use std::fmt;
 use std::path::Path;
 
-use serde::de::Error as _;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::severity::{LEVELS, Severity};
@@ -176,19 +178,60 @@ fn not_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Perturbat
 }
 
 fn distinct<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Experiment>, D::Error> {
-    let experiments = Vec::<Experiment>::deserialize(deserializer)?;
-    for (index, experiment) in experiments.iter().enumerate() {
-        if experiments[..index].iter().any(|other| other.name == experiment.name) {
-            let name = &experiment.name;
-            return Err(D::Error::custom(format!(
-                "two experiments are called `{name}`; give each a name of its own"
-            )));
-        }
-    }
+    let experiments = deserializer.deserialize_seq(Experiments)?;
     if experiments.is_empty() {
         return Err(D::Error::custom("there are no experiments; give at least one"));
     }
     Ok(experiments)
+}
+
+/// Reads experiments one by one, so that a name that is there twice is told by the second one's line.
+struct Experiments;
+
+impl<'de> Visitor<'de> for Experiments {
+    type Value = Vec<Experiment>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of experiments")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+        let mut experiments = Vec::new();
+        while let Some(experiment) = list.next_element_seed(NextExperiment(&experiments))? {
+            experiments.push(experiment);
+        }
+        Ok(experiments)
+    }
+}
+
+/// Reads an experiment that must not be called as one of these.
+struct NextExperiment<'a>(&'a [Experiment]);
+
+impl<'de> DeserializeSeed<'de> for NextExperiment<'_> {
+    type Value = Experiment;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Experiment, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for NextExperiment<'_> {
+    type Value = Experiment;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an experiment")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<Experiment, A::Error> {
+        let experiment = Experiment::deserialize(MapAccessDeserializer::new(fields))?;
+        if self.0.iter().any(|other| other.name == experiment.name) {
+            let name = &experiment.name;
+            return Err(A::Error::custom(format!(
+                "two experiments are called `{name}`; give each a name of its own"
+            )));
+        }
+        Ok(experiment)
+    }
 }
 
 #[cfg(test)]
@@ -300,7 +343,14 @@ perturbations = [
             (4, format!("{fine}severities = [-1]\n"), "severity -1 is outside"),
             (1, "seed = 1\n".to_owned(), "missing field `experiments`"),
             (1, "experiments = []\n".to_owned(), "there are no experiments"),
-            (1, format!("{fine}\n{fine}"), "two experiments are called `a`"),
+            (5, format!("{fine}\n{fine}"), "two experiments are called `a`"),
+            (
+                3,
+                "experiments = [\n {name = \"a\", perturbations = [{name = \"fog\"}]},\n {name = \"a\", \
+                 perturbations = [{name = \"rain\"}]},\n]\n"
+                    .to_owned(),
+                "two experiments are called `a`",
+            ),
         ] {
             let error = Sweep::from_toml(&text, Path::new("sweep.toml"))
                 .unwrap_err()
