@@ -68,7 +68,7 @@ pub enum ImageKind {
     Pixelate,
     /// Area average down to the sizes of [`ImageKind::Pixelate`], interpolated up again: a camera of lower resolution.
     Downscale,
-    /// ImageNet-C: plasma fractal (diamond-square) over the image.
+    /// ImageNet-C: plasma fractal (diamond-square) over the image; from level 3 to 4 more ragged, not thicker.
     Fog,
     /// Streaks of one slant per camera, under a sky that takes light and contrast.
     Rain,

