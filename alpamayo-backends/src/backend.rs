@@ -139,6 +139,12 @@ pub trait ModelBackend: Backend {
         definition::add_rows(x, rows, values)
     }
 
+    /// Writes keys or values `[entries, heads, tokens, head_dim]` into a cache `[entries, heads, capacity, head_dim]` from a position
+    /// on, in the cache's element type. The cache stays where it is, on backends that can assign in place.
+    fn write_cache(cache: &mut Tensor<Self, 4>, values: Tensor<Self, 4>, position: usize) {
+        definition::write_cache(cache, values, position);
+    }
+
     /// Vision attention: bidirectional within each image, 2-D rotation in f32.
     ///
     /// `qkv` is `[patches, 3 · heads · head_dim]`, all of q, then k, then v; `rotary` has one row per patch; `image_lengths` the

@@ -3,6 +3,7 @@
 use burn::tensor::{Bool, DType, Int, Tensor, TensorData, activation::softmax, backend::Backend};
 
 use super::rotary::{normalize_heads, rotate};
+use crate::ModelBackend;
 use crate::layers::{Attention, HeadNorms, KeyValue, LayerCache, Rotary, RowLengths};
 
 /// See [`ModelBackend::vision_attention`](crate::ModelBackend::vision_attention).
@@ -25,7 +26,7 @@ pub fn vision_attention<B: Backend>(
 }
 
 /// See [`ModelBackend::prefill_attention`](crate::ModelBackend::prefill_attention).
-pub fn prefill_attention<B: Backend>(
+pub fn prefill_attention<B: ModelBackend>(
     qkv: Tensor<B, 2>,
     attention: &Attention,
     norms: &HeadNorms<B>,
@@ -35,13 +36,14 @@ pub fn prefill_attention<B: Backend>(
     let clips = prompt.key.dims()[0];
     let [query, key, value] = prepare(qkv, attention, norms, rotary).map(|x| rows(x, clips));
     let length = query.dims()[2];
-    write(prompt, key.clone(), value.clone(), 0);
+    B::write_cache(&mut prompt.key, key.clone(), 0);
+    B::write_cache(&mut prompt.value, value.clone(), 0);
     let hidden = hidden_mask(&query, length, |_, token, position| position > token);
     attend(query, key, value, Some(hidden), attention)
 }
 
 /// See [`ModelBackend::decode_attention`](crate::ModelBackend::decode_attention).
-pub fn decode_attention<B: Backend>(
+pub fn decode_attention<B: ModelBackend>(
     qkv: Tensor<B, 2>,
     attention: &Attention,
     norms: &HeadNorms<B>,
@@ -52,25 +54,15 @@ pub fn decode_attention<B: Backend>(
     let rows_count = cache.rows();
     let [query, key, value] = prepare(qkv, attention, norms, rotary).map(|x| rows(x, rows_count));
     let tokens = query.dims()[2];
-    write(&mut cache.suffix, key, value, position);
-    let (prompt, visible) = (cache.prompt_length(), position + tokens);
-    let context = |prompt: &Tensor<B, 4>, suffix: &Tensor<B, 4>| {
-        Tensor::cat(
-            vec![
-                repeat(prompt, cache.samples()),
-                suffix.clone().narrow(2, 0, visible).cast(DType::F32),
-            ],
-            2,
-        )
+    B::write_cache(&mut cache.suffix.key, key, position);
+    B::write_cache(&mut cache.suffix.value, value, position);
+    let visible = position + tokens;
+    let hidden = |_, token, index| index > position + token;
+    let suffix = Own {
+        hidden: (tokens > 1).then(|| hidden_mask(&query, visible, hidden)),
+        ..Own::beginning(&cache.suffix, visible)
     };
-    let key = context(&cache.prompt.key, &cache.suffix.key);
-    let value = context(&cache.prompt.value, &cache.suffix.value);
-    let hidden = (tokens > 1).then(|| {
-        hidden_mask(&query, prompt + visible, |_, token, index| {
-            index > prompt + position + token
-        })
-    });
-    attend(query, key, value, hidden, attention)
+    attend_shared(query, &cache.prompt, vec![suffix], attention)
 }
 
 /// See [`ModelBackend::expert_attention`](crate::ModelBackend::expert_attention).
@@ -85,23 +77,35 @@ pub fn expert_attention<B: Backend>(
     let [query, key, value] = prepare(qkv, attention, norms, rotary).map(|x| rows(x, cache.rows()));
     let lengths = suffix_lengths.host();
     let longest = lengths.iter().copied().max().unwrap_or(0);
-    let context = |prompt: &Tensor<B, 4>, suffix: &Tensor<B, 4>, own: Tensor<B, 4>| {
-        let mut parts = vec![repeat(prompt, cache.samples())];
-        if longest > 0 {
-            parts.push(suffix.clone().narrow(2, 0, longest).cast(DType::F32));
-        }
-        parts.push(own);
-        Tensor::cat(parts, 2)
-    };
-    let key = context(&cache.prompt.key, &cache.suffix.key, key);
-    let value = context(&cache.prompt.value, &cache.suffix.value, value);
-    let suffix_start = cache.prompt_length();
-    let hidden = lengths.iter().any(|&length| length < longest).then(|| {
-        hidden_mask(&query, key.dims()[2], |row, _, index| {
-            (suffix_start + lengths[row]..suffix_start + longest).contains(&index)
-        })
+    let mut own = Vec::new();
+    if longest > 0 {
+        let ragged = lengths.iter().any(|&length| length < longest);
+        own.push(Own {
+            hidden: ragged.then(|| hidden_mask(&query, longest, |row, _, index| index >= lengths[row])),
+            ..Own::beginning(&cache.suffix, longest)
+        });
+    }
+    own.push(Own {
+        key,
+        value,
+        hidden: None,
     });
-    attend(query, key, value, hidden, attention)
+    attend_shared(query, &cache.prompt, own, attention)
+}
+
+/// See [`ModelBackend::write_cache`](crate::ModelBackend::write_cache).
+pub fn write_cache<B: Backend>(cache: &mut Tensor<B, 4>, values: Tensor<B, 4>, position: usize) {
+    let [rows, heads, tokens, head_dim] = values.dims();
+    let values = values.cast(cache.dtype());
+    if cache.dims() == values.dims() {
+        // Nothing of the old cache remains. Flat once, entries lie one after another: products read them without a copy.
+        *cache = values
+            .reshape([rows * heads * tokens * head_dim])
+            .reshape([rows, heads, tokens, head_dim]);
+        return;
+    }
+    let ranges = [0..rows, 0..heads, position..position + tokens, 0..head_dim];
+    cache.inplace(|cache| cache.slice_assign(ranges, values));
 }
 
 /// A fused row `q | k | v` as three tensors `[tokens, heads, head_dim]`.
@@ -146,40 +150,6 @@ fn rows<B: Backend>(x: Tensor<B, 3>, rows: usize) -> Tensor<B, 4> {
     x.reshape([rows, tokens / rows, heads, head_dim]).swap_dims(1, 2)
 }
 
-/// The clips' entries once per row: `[clips, …]` → `[clips · samples, …]`, as f32.
-fn repeat<B: Backend>(clips: &Tensor<B, 4>, samples: usize) -> Tensor<B, 4> {
-    let [count, heads, length, head_dim] = clips.dims();
-    let clips = clips.clone().cast(DType::F32);
-    if samples == 1 {
-        return clips;
-    }
-    clips
-        .unsqueeze_dim::<5>(1)
-        .repeat_dim(1, samples)
-        .reshape([count * samples, heads, length, head_dim])
-}
-
-/// Writes keys and values `[rows, heads, tokens, head_dim]` into a cache from `position` on.
-fn write<B: Backend>(cache: &mut KeyValue<B>, key: Tensor<B, 4>, value: Tensor<B, 4>, position: usize) {
-    let [rows, heads, tokens, head_dim] = key.dims();
-    let ranges = [0..rows, 0..heads, position..position + tokens, 0..head_dim];
-    let dtype = cache.key.dtype();
-    if cache.key.dims() == key.dims() {
-        // Nothing of the old cache remains: replacing it spares backends that copy on assignment.
-        *cache = KeyValue {
-            key: key.cast(dtype),
-            value: value.cast(dtype),
-        };
-        return;
-    }
-    cache
-        .key
-        .inplace(|cache| cache.slice_assign(ranges.clone(), key.cast(dtype)));
-    cache
-        .value
-        .inplace(|cache| cache.slice_assign(ranges, value.cast(dtype)));
-}
-
 /// A mask `[rows, 1, tokens, context]` that is true where `hidden(row, token, index)`.
 fn hidden_mask<B: Backend>(
     query: &Tensor<B, 4>,
@@ -207,19 +177,121 @@ fn attend<B: Backend>(
     hidden: Option<Tensor<B, 4, Bool>>,
     attention: &Attention,
 ) -> Tensor<B, 2> {
-    let [rows, heads, tokens, head_dim] = query.dims();
-    let (groups, context) = (attention.num_key_value_heads, key.dims()[2]);
-    let shared = heads / groups;
-    let scale = (head_dim as f64).powf(-0.5);
-    let query = (query * scale).reshape([rows, groups, shared * tokens, head_dim]);
-    let mut scores = query.matmul(key.transpose()).reshape([rows, heads, tokens, context]);
-    if let Some(hidden) = hidden {
-        scores = scores.mask_fill(hidden.expand([rows, heads, tokens, context]), f32::MIN);
+    let [_, heads, tokens, _] = query.dims();
+    let scores = scores(grouped(query, attention), key);
+    let weights = softmax(hide(scores, hidden, heads, tokens), 3);
+    ungrouped(weights.matmul(value), heads, tokens)
+}
+
+/// Keys and values that a row alone sees, `[rows, num_key_value_heads, length, head_dim]`, f32.
+struct Own<B: Backend> {
+    key: Tensor<B, 4>,
+    value: Tensor<B, 4>,
+    /// `[rows, 1, tokens, length]`, true where a token doesn't see a position.
+    hidden: Option<Tensor<B, 4, Bool>>,
+}
+
+impl<B: Backend> Own<B> {
+    /// The first positions of a cache's suffix.
+    fn beginning(suffix: &KeyValue<B>, length: usize) -> Self {
+        let beginning = |x: &Tensor<B, 4>| x.clone().narrow(2, 0, length).cast(DType::F32);
+        Self {
+            key: beginning(&suffix.key),
+            value: beginning(&suffix.value),
+            hidden: None,
+        }
     }
-    let weights = softmax(scores, 3).reshape([rows, groups, shared * tokens, context]);
-    weights
-        .matmul(value)
-        .reshape([rows, heads, tokens, head_dim])
+}
+
+/// As [`attend`], over the clips' prompts and then the rows' own keys. A clip's rows are queries of one product with its prompt,
+/// which is read in place: only scores, which are small, are put together.
+fn attend_shared<B: Backend>(
+    query: Tensor<B, 4>,
+    prompt: &KeyValue<B>,
+    own: Vec<Own<B>>,
+    attention: &Attention,
+) -> Tensor<B, 2> {
+    let [rows, heads, tokens, _] = query.dims();
+    let [clips, _, length, _] = prompt.key.dims();
+    let query = grouped(query, attention);
+    let mut parts = vec![scores(
+        by_clip(query.clone(), clips),
+        prompt.key.clone().cast(DType::F32),
+    )];
+    let mut values = Vec::new();
+    for Own { key, value, hidden } in own {
+        let scores = hide(scores(query.clone(), key), hidden, heads, tokens);
+        parts.push(by_clip(scores, clips));
+        values.push(value);
+    }
+    let weights = softmax(Tensor::cat(parts, 3), 3);
+    let value = prompt.value.clone().cast(DType::F32);
+    let mut sum = by_row(weights.clone().narrow(3, 0, length).matmul(value), rows);
+    let mut start = length;
+    for value in values {
+        let length = value.dims()[2];
+        sum = sum + by_row(weights.clone().narrow(3, start, length), rows).matmul(value);
+        start += length;
+    }
+    ungrouped(sum, heads, tokens)
+}
+
+/// Scaled queries by key-value head: `[rows, heads, tokens, head_dim]` → `[rows, groups, heads / groups · tokens, head_dim]`.
+fn grouped<B: Backend>(query: Tensor<B, 4>, attention: &Attention) -> Tensor<B, 4> {
+    let [rows, heads, tokens, head_dim] = query.dims();
+    let groups = attention.num_key_value_heads;
+    (query * (head_dim as f64).powf(-0.5)).reshape([rows, groups, heads / groups * tokens, head_dim])
+}
+
+/// `[rows, groups, heads / groups · tokens, head_dim]` → `[rows · tokens, heads · head_dim]`.
+fn ungrouped<B: Backend>(x: Tensor<B, 4>, heads: usize, tokens: usize) -> Tensor<B, 2> {
+    let [rows, _, _, head_dim] = x.dims();
+    x.reshape([rows, heads, tokens, head_dim])
         .swap_dims(1, 2)
         .reshape([rows * tokens, heads * head_dim])
+}
+
+/// Products of queries `[entries, groups, queries, head_dim]` and keys `[entries, groups, length, head_dim]`:
+/// `[entries, groups, queries, length]`.
+fn scores<B: Backend>(query: Tensor<B, 4>, key: Tensor<B, 4>) -> Tensor<B, 4> {
+    let [_, _, queries, head_dim] = query.dims();
+    if queries < head_dim {
+        // Some backends copy what they transpose: here the scores are fewer than the keys' elements.
+        return key.matmul(query.transpose()).transpose();
+    }
+    query.matmul(key.transpose())
+}
+
+/// Scores `[rows, groups, heads / groups · tokens, length]`, the lowest where `hidden` `[rows, 1, tokens, length]`.
+fn hide<B: Backend>(
+    scores: Tensor<B, 4>,
+    hidden: Option<Tensor<B, 4, Bool>>,
+    heads: usize,
+    tokens: usize,
+) -> Tensor<B, 4> {
+    let Some(hidden) = hidden else { return scores };
+    let [rows, groups, queries, length] = scores.dims();
+    let hidden = hidden.expand([rows, heads, tokens, length]);
+    scores
+        .reshape([rows, heads, tokens, length])
+        .mask_fill(hidden, f32::MIN)
+        .reshape([rows, groups, queries, length])
+}
+
+/// Rows of a clip side by side: `[rows, groups, queries, width]` → `[clips, groups, samples · queries, width]`.
+fn by_clip<B: Backend>(x: Tensor<B, 4>, clips: usize) -> Tensor<B, 4> {
+    let [rows, groups, queries, width] = x.dims();
+    let samples = rows / clips;
+    x.reshape([clips, samples, groups, queries, width])
+        .swap_dims(1, 2)
+        .reshape([clips, groups, samples * queries, width])
+}
+
+/// The inverse of [`by_clip`].
+fn by_row<B: Backend>(x: Tensor<B, 4>, rows: usize) -> Tensor<B, 4> {
+    let [clips, groups, queries, width] = x.dims();
+    let samples = rows / clips;
+    x.reshape([clips, groups, samples, queries / samples, width])
+        .swap_dims(1, 2)
+        .reshape([rows, groups, queries / samples, width])
 }

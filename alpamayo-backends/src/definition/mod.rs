@@ -14,7 +14,7 @@ mod rows;
 mod slabs;
 mod weight;
 
-pub use attention::{decode_attention, expert_attention, prefill_attention, vision_attention};
+pub use attention::{decode_attention, expert_attention, prefill_attention, vision_attention, write_cache};
 pub use fourier::fourier_features;
 pub use host::{host_values, is_stored_as_it_is};
 pub use linear::{activate, finish, gate, project};

@@ -23,6 +23,7 @@ use burn_cubecl::{BoolElement, CubeRuntime, FloatElement, IntElement};
 use cubecl::CubeElement;
 
 use crate::definition;
+use crate::instances::KernelRuntime;
 use crate::layers::{Attention, HeadNorms, KeyValue, LayerCache, Rotary, RowLengths};
 use launch::{Buffers, Cube, Launch, Prepare, primitive, tensor};
 pub use plan::Plan;
@@ -112,7 +113,7 @@ pub fn vision_with<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolEleme
 }
 
 /// See [`ModelBackend::prefill_attention`](crate::ModelBackend::prefill_attention).
-pub fn prefill<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolElement>(
+pub fn prefill<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement>(
     qkv: Tensor<Cube<R, F, I, BT>, 2>,
     attention: &Attention,
     norms: &HeadNorms<Cube<R, F, I, BT>>,
@@ -166,7 +167,7 @@ pub fn prefill_with<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolElem
 }
 
 /// See [`ModelBackend::decode_attention`](crate::ModelBackend::decode_attention).
-pub fn decode<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolElement>(
+pub fn decode<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement>(
     qkv: Tensor<Cube<R, F, I, BT>, 2>,
     attention: &Attention,
     norms: &HeadNorms<Cube<R, F, I, BT>>,
