@@ -51,6 +51,11 @@ pub trait ModelBackend: Backend {
         definition::supports_format::<Self>(format, device)
     }
 
+    /// Whether the backend can store keys and values in this format.
+    fn supports_cache_format(format: CacheFormat, device: &Self::Device) -> bool {
+        Self::supports_dtype(device, format.dtype())
+    }
+
     /// What the device says about itself.
     fn limits(_device: &Self::Device) -> Limits {
         Limits::default()

@@ -1,9 +1,25 @@
 //! What can go wrong between the model and a device.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use thiserror::Error;
 
 /// The result of a fallible call in this crate.
 pub type Result<T> = std::result::Result<T, Error>;
+
+/// Runs `work`; a panic inside (no device, out of memory) becomes its words.
+///
+/// Nothing that `work` writes should be used after a panic.
+///
+/// # Errors
+/// With what the panic said.
+pub fn catch_panic<T>(work: impl FnOnce() -> T) -> std::result::Result<T, String> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|payload| {
+        let text = payload.downcast_ref::<&str>().copied();
+        let owned = || payload.downcast_ref::<String>().map(String::as_str);
+        text.or_else(owned).unwrap_or("it gave no reason").to_owned()
+    })
+}
 
 /// An error of a device or of a weight's storage.
 #[derive(Debug, Error)]

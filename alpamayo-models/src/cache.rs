@@ -2,7 +2,9 @@
 
 use alpamayo_backends::layers::{CacheConfig, CacheFormat, LayerCache};
 use alpamayo_core::DecoderConfig;
-use burn::tensor::backend::Backend;
+use burn::tensor::{Tensor, backend::Backend};
+
+use crate::error::{Error, Result};
 
 /// Keys and values of all layers: each clip's prompt once, and a suffix of generated tokens per row.
 ///
@@ -67,5 +69,51 @@ impl<B: Backend> KeyValueCache<B> {
     /// Prompt tokens per clip.
     pub fn prompt_length(&self) -> usize {
         self.layers.first().map_or(0, LayerCache::prompt_length)
+    }
+
+    /// Generated tokens that a row has place for.
+    pub fn suffix_capacity(&self) -> usize {
+        self.layers.first().map_or(0, |layer| layer.suffix.key.dims()[2])
+    }
+
+    /// Compares the cache with the decoder that reads it: kernels take its extents on trust.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] naming the first layer that is not as the others, or not as the decoder's.
+    pub(crate) fn check(&self, config: &DecoderConfig) -> Result<()> {
+        let reject = |reason| {
+            Err(Error::Argument {
+                argument: "cache",
+                reason,
+            })
+        };
+        let layers = config.num_hidden_layers;
+        if self.layers.len() != layers || self.clips() == 0 || self.rows() % self.clips() != 0 {
+            return reject(format!(
+                "{} layers, {} rows and {} clips for a decoder of {layers} layers",
+                self.layers.len(),
+                self.rows(),
+                self.clips()
+            ));
+        }
+        let heads = config.num_key_value_heads;
+        let shape = |entries, length| [entries, heads, length, config.head_dim];
+        let prompt = shape(self.clips(), self.prompt_length());
+        let suffix = shape(self.rows(), self.suffix_capacity());
+        for (index, layer) in self.layers.iter().enumerate() {
+            let found = [
+                &layer.prompt.key,
+                &layer.prompt.value,
+                &layer.suffix.key,
+                &layer.suffix.value,
+            ]
+            .map(Tensor::dims);
+            if found != [prompt, prompt, suffix, suffix] {
+                return reject(format!(
+                    "layer {index} holds {found:?} where {prompt:?} and {suffix:?} are needed"
+                ));
+            }
+        }
+        Ok(())
     }
 }

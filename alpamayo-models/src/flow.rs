@@ -2,8 +2,10 @@
 
 use burn::tensor::{Tensor, backend::Backend};
 
+use crate::error::Result;
 use crate::linspace::linspace;
 use crate::observer::{Event, Observer};
+use crate::pipeline::check;
 
 /// Euler steps over the flow's time, from 0 (noise) to 1 (actions).
 #[derive(Debug, Clone)]
@@ -13,10 +15,14 @@ pub struct EulerFlow {
 
 impl EulerFlow {
     /// `steps` steps of equal length.
-    pub fn new(steps: usize) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// [`Error::Argument`](crate::Error::Argument) for no step, or more than 100,000.
+    pub fn new(steps: usize) -> Result<Self> {
+        check::count("flow_steps", steps, "steps leave the noise as it is")?;
+        Ok(Self {
             times: linspace(0.0, 1.0, steps + 1),
-        }
+        })
     }
 
     /// The times that the steps start at, and 1 at the end; f32.

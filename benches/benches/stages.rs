@@ -105,7 +105,9 @@ impl<B: ModelBackend> Bench<'_, B> {
         let noise = Distribution::Normal(0.0, 1.0);
         let x = Tensor::<B, 2>::random([rows * waypoints, 2], noise, self.model.device());
         self.time_with(&format!("flow step of {rows}"), |model, clock, iterations| {
-            let context = model.expert_context(generation);
+            let context = model
+                .expert_context(generation)
+                .unwrap_or_else(|error| panic!("{error}"));
             let expert = &model.network().expert;
             clock.time(iterations, || expert.velocity(0, x.clone(), 0.3, &context, &mut ()))
         });

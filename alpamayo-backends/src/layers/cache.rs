@@ -12,7 +12,16 @@ pub enum CacheFormat {
 }
 
 impl CacheFormat {
-    fn dtype(self) -> DType {
+    /// The name shown to users.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+        }
+    }
+
+    /// The element type.
+    pub fn dtype(self) -> DType {
         match self {
             Self::F32 => DType::F32,
             Self::Bf16 => DType::BF16,

@@ -15,7 +15,7 @@ use burn::tensor::Tensor;
 
 use crate::ModelBackend;
 use crate::device::{Device, DeviceVisitor};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, catch_panic};
 use crate::layers::{CacheFormat, WeightFormat};
 use host::Random;
 
@@ -100,8 +100,23 @@ impl DeviceVisitor for Verifier<'_> {
 /// Runs every operation of backend `B` at the given shapes; a check per operation and shape, passed or not.
 ///
 /// # Errors
-/// When a weight can't be stored in the format on this backend.
+/// When the backend can't store a format, or fails.
 pub fn verify<B: ModelBackend>(shapes: &ModelShapes, formats: Formats, device: &B::Device) -> Result<Vec<Check>> {
+    let failed = |message| Error::Device {
+        context: "computing every operation".into(),
+        message,
+    };
+    if !B::supports_cache_format(formats.cache, device) {
+        return Err(failed(format!(
+            "{} stores no {} cache",
+            B::name(device),
+            formats.cache.name()
+        )));
+    }
+    catch_panic(|| checks::<B>(shapes, formats, device)).map_err(failed)?
+}
+
+fn checks<B: ModelBackend>(shapes: &ModelShapes, formats: Formats, device: &B::Device) -> Result<Vec<Check>> {
     let mut bench = Bench::<B> {
         device,
         formats,
@@ -228,6 +243,14 @@ mod tests {
                 assert!(check.relative_error < 1e-5, "{check:?}");
             }
         }
+    }
+
+    #[test]
+    fn impossible_shapes_are_an_error_and_no_panic() {
+        let mut shapes = ModelShapes::small();
+        shapes.text.attention.num_key_value_heads = 5;
+        let result = Device::new(crate::BackendKind::Cpu).verify(&shapes, Formats::F32);
+        assert!(matches!(result, Err(Error::Device { .. })), "{result:?}");
     }
 
     #[test]

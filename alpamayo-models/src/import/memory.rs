@@ -37,7 +37,10 @@ impl Workload {
         Self {
             clips: 1,
             samples,
-            prompt_tokens: IMAGES.saturating_mul(tokens_per_image) + config.tokens_per_history_traj + WORDS,
+            prompt_tokens: IMAGES
+                .saturating_mul(tokens_per_image)
+                .saturating_add(config.tokens_per_history_traj)
+                .saturating_add(WORDS),
             generated_tokens: 256,
         }
     }
@@ -45,13 +48,20 @@ impl Workload {
     /// Bytes of the cache: keys and values of all layers, the prompt once per clip.
     pub fn cache_bytes(&self, config: &ModelConfig, format: CacheFormat) -> u64 {
         let text = &config.text;
-        let tokens = self.clips * (self.prompt_tokens + self.samples * self.generated_tokens);
-        let values_per_token = 2 * text.num_hidden_layers * text.num_key_value_heads * text.head_dim;
-        let size = match format {
-            CacheFormat::F32 => 4,
-            CacheFormat::Bf16 => 2,
-        };
-        (tokens * values_per_token * size) as u64
+        let suffixes = self.samples.saturating_mul(self.generated_tokens);
+        let tokens = self.prompt_tokens.saturating_add(suffixes);
+        let factors = [
+            self.clips,
+            tokens,
+            2,
+            text.num_hidden_layers,
+            text.num_key_value_heads,
+            text.head_dim,
+            format.dtype().size(),
+        ];
+        factors
+            .into_iter()
+            .fold(1, |product: u64, factor| product.saturating_mul(factor as u64))
     }
 }
 
@@ -75,7 +85,7 @@ pub struct MemoryNeed {
 impl MemoryNeed {
     /// Weights and cache. Activations come on top: below a tenth of the weights at the released size in bf16.
     pub fn total_bytes(&self) -> u64 {
-        self.weight_bytes + self.cache_bytes
+        self.weight_bytes.saturating_add(self.cache_bytes)
     }
 }
 
@@ -91,10 +101,7 @@ pub fn memory_needs(config: &ModelConfig, workload: &Workload) -> Vec<MemoryNeed
         .map(|(kind, weights, cache)| MemoryNeed {
             backend: kind.name(),
             weights: weights.name(),
-            cache: match cache {
-                CacheFormat::F32 => "f32",
-                CacheFormat::Bf16 => "bf16",
-            },
+            cache: cache.name(),
             weight_bytes: weight_bytes(config, weights),
             cache_bytes: workload.cache_bytes(config, cache),
             largest_bytes: tensors
@@ -136,7 +143,8 @@ fn precisions(kind: BackendKind) -> &'static [(WeightFormat, CacheFormat)] {
 /// Bytes of a model's parameters on the device where matrices are stored in a format.
 pub fn weight_bytes(config: &ModelConfig, format: WeightFormat) -> u64 {
     let tensors = expected_tensors(config);
-    tensors.iter().map(|tensor| stored_bytes(tensor, format)).sum()
+    let bytes = tensors.iter().map(|tensor| stored_bytes(tensor, format));
+    bytes.fold(0, u64::saturating_add)
 }
 
 /// Bytes of a tensor on the device.

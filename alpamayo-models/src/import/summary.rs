@@ -26,8 +26,9 @@ pub struct Count {
 impl Count {
     fn add(&mut self, entry: &TensorEntry) {
         self.tensors += 1;
-        self.parameters += entry.elements() as u64;
-        self.bytes += entry.size() as u64;
+        // A checkpoint's metadata says how many values its rows of few bits hold, and may say anything.
+        self.parameters = self.parameters.saturating_add(entry.elements() as u64);
+        self.bytes = self.bytes.saturating_add(entry.size() as u64);
     }
 }
 

@@ -38,6 +38,7 @@ impl<B: ModelBackend> Alpamayo<B> {
     /// can't hold them. Headers of all files are checked before any memory is taken.
     pub fn load(checkpoint: impl AsRef<Path>, device: &B::Device, mut options: LoadOptions) -> Result<Self> {
         let checkpoint = checkpoint.as_ref();
+        check_cache_format::<B>(device, &options)?;
         let config = ModelConfig::from_checkpoint(checkpoint, options.vlm.as_deref())?;
         let tokenizer = tokenizer(checkpoint, &config, &options)?;
         let network = guard("loading", || network(checkpoint, &config, device, &mut options))?;
@@ -56,6 +57,7 @@ impl<B: ModelBackend> Alpamayo<B> {
         device: &B::Device,
         options: &LoadOptions,
     ) -> Result<Self> {
+        check_cache_format::<B>(device, options)?;
         let network = guard("initialising", || {
             let mut source = RandomParameters::new(device, options.weight_format::<B>(device));
             Network::new(config, &mut source)
@@ -66,7 +68,7 @@ impl<B: ModelBackend> Alpamayo<B> {
     /// A model around a network that was built elsewhere.
     ///
     /// # Errors
-    /// Where the configuration's history tokenizer is impossible.
+    /// Where the configuration's history tokenizer is impossible, or the device can't store the cache's format.
     pub fn from_network(
         network: Network<B>,
         config: ModelConfig,
@@ -74,6 +76,7 @@ impl<B: ModelBackend> Alpamayo<B> {
         device: &B::Device,
         options: &LoadOptions,
     ) -> Result<Self> {
+        check_cache_format::<B>(device, options)?;
         Ok(Self {
             image_processor: ImageProcessor::new(&config),
             history_tokenizer: history_tokenizer(&config)?,
@@ -115,6 +118,24 @@ impl<B: ModelBackend> Alpamayo<B> {
     pub fn action_space(&self) -> &UnicycleActionSpace<f32> {
         &self.action_space
     }
+}
+
+/// Before anything is loaded: a cache is made only when the first clip comes.
+fn check_cache_format<B: ModelBackend>(device: &B::Device, options: &LoadOptions) -> Result<()> {
+    guard("looking at the device", || {
+        let format = options.cache_format::<B>(device);
+        if B::supports_cache_format(format, device) {
+            return Ok(());
+        }
+        Err(Error::Argument {
+            argument: "cache_format",
+            reason: format!(
+                "{} can't store keys and values in {} on {device:?}; choose f32",
+                B::name(device),
+                format.name()
+            ),
+        })
+    })
 }
 
 fn history_tokenizer(config: &ModelConfig) -> Result<DeltaTokenizer> {

@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use alpamayo_backends::ModelBackend;
-use alpamayo_core::{Clip, Trajectory, extract_reasoning};
+use alpamayo_core::{Clip, StopPosition, Trajectory, extract_reasoning};
 
 use super::build::Alpamayo;
+use super::check;
 use super::generate::Generation;
 use super::guard::guard;
 use super::inputs::Inputs;
@@ -57,7 +58,7 @@ impl<B: ModelBackend> Alpamayo<B> {
     /// another thread for instance; their time is not in the plan's timings.
     ///
     /// # Errors
-    /// As the stages'.
+    /// As the stages', and where there are not as many clips as prompts.
     pub fn drive_inputs(
         &self,
         inputs: &Inputs,
@@ -65,6 +66,10 @@ impl<B: ModelBackend> Alpamayo<B> {
         options: &DriveOptions,
         observer: &mut dyn Observer<B>,
     ) -> Result<Vec<Plan>> {
+        if clips.len() != inputs.prompts.len() {
+            let reason = format!("{} clips for inputs of {}", clips.len(), inputs.prompts.len());
+            return check::reject("clips", reason);
+        }
         let mut clock = Clock::start();
         let mut timings = Timings::default();
         let features = self.encode(&inputs.patches, observer)?;
@@ -91,11 +96,11 @@ impl<B: ModelBackend> Alpamayo<B> {
     /// The sentence of every row: generated ids → text → what stands before `<|cot_end|>`.
     ///
     /// # Errors
-    /// Where the model has no tokenizer, or an id is unknown to it.
+    /// Where the model has no tokenizer, an id is unknown to it, or the generation's fields don't go together.
     pub fn reasoning(&self, generation: &Generation<B>) -> Result<Vec<String>> {
         let tokenizer = self.tokenizer()?;
         let text = |row: Vec<u32>| Ok(extract_reasoning(&tokenizer.decode(&row)?));
-        visible_tokens(generation).into_iter().map(text).collect()
+        visible_tokens(generation)?.into_iter().map(text).collect()
     }
 
     pub(super) fn plans(
@@ -106,18 +111,43 @@ impl<B: ModelBackend> Alpamayo<B> {
     ) -> Result<Vec<Plan>> {
         let samples = generation.cache.samples();
         let mut reasoning = self.reasoning(generation)?.into_iter();
-        let mut tokens = visible_tokens(generation).into_iter();
+        let mut tokens = visible_tokens(generation)?.into_iter();
         let (mut actions, mut trajectories) = (actions.into_iter(), trajectories.into_iter());
-        let plan = |stops: &[alpamayo_core::StopPosition]| Plan {
-            reasoning: reasoning.by_ref().take(samples).collect(),
-            trajectories: trajectories.by_ref().take(samples).collect(),
-            actions: actions.by_ref().take(samples).collect(),
-            tokens: tokens.by_ref().take(samples).collect(),
-            stopped: stops.iter().map(|stop| stop.found).collect(),
-            warnings: warnings(stops),
-            timings: Timings::default(),
+        let plan = |stops: &[StopPosition]| {
+            let actions: Vec<_> = actions.by_ref().take(samples).collect();
+            Plan {
+                reasoning: reasoning.by_ref().take(samples).collect(),
+                trajectories: trajectories.by_ref().take(samples).collect(),
+                tokens: tokens.by_ref().take(samples).collect(),
+                stopped: stops.iter().map(|stop| stop.found).collect(),
+                warnings: self.warnings(stops, &actions),
+                actions,
+                timings: Timings::default(),
+            }
         };
         Ok(generation.stops.chunks(samples.max(1)).map(plan).collect())
+    }
+
+    fn warnings(&self, stops: &[StopPosition], actions: &[Vec<[f32; 2]>]) -> Vec<String> {
+        let mut warnings = Vec::new();
+        for (sample, (stop, actions)) in stops.iter().zip(actions).enumerate() {
+            if !stop.found {
+                warnings.push(format!(
+                    "sample {sample}: no <|traj_future_start|> within {} tokens; its last token takes that place, and the \
+                     trajectory may mean little (raise max_generation_length)",
+                    stop.index + 1
+                ));
+            }
+            if !self.action_space.within_bounds(actions) {
+                let space = &self.config.action_space;
+                warnings.push(format!(
+                    "sample {sample}: its accelerations or curvatures leave the vehicle's bounds ({:?} m/s², {:?} 1/m); no \
+                     vehicle of the configuration can follow its trajectory",
+                    space.accel_bounds, space.curvature_bounds
+                ));
+            }
+        }
+        warnings
     }
 
     /// Waits for the device, so that a stage's time and its failures are its own.
@@ -134,22 +164,10 @@ impl<B: ModelBackend> Alpamayo<B> {
 }
 
 /// Generated tokens up to and including the stop.
-fn visible_tokens<B: ModelBackend>(generation: &Generation<B>) -> Vec<Vec<u32>> {
+fn visible_tokens<B: ModelBackend>(generation: &Generation<B>) -> Result<Vec<Vec<u32>>> {
+    check::generation(generation)?;
     let rows = generation.tokens.iter().zip(&generation.stops);
-    rows.map(|(row, stop)| row[..=stop.index].to_vec()).collect()
-}
-
-fn warnings(stops: &[alpamayo_core::StopPosition]) -> Vec<String> {
-    let endless = stops.iter().enumerate().filter(|(_, stop)| !stop.found);
-    endless
-        .map(|(sample, stop)| {
-            format!(
-                "sample {sample}: no <|traj_future_start|> within {} tokens; its last token takes that place, and the \
-                 trajectory may mean little (raise max_generation_length)",
-                stop.index + 1
-            )
-        })
-        .collect()
+    Ok(rows.map(|(row, stop)| row[..=stop.index].to_vec()).collect())
 }
 
 /// Time since the last look.

@@ -8,11 +8,12 @@ use alpamayo_core::{ModelConfig, RowSampler, StopPosition, is_finished, stop_pos
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 use rayon::prelude::*;
 
+use super::check;
 use super::options::DriveOptions;
 use super::prefill::Prefilled;
 use crate::cache::KeyValueCache;
 use crate::decoder::Decoder;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::host::{read, select_rows, unreadable};
 use crate::observer::{Event, Observer};
 use crate::rotary::rotary_rows;
@@ -39,11 +40,16 @@ impl<B: Backend> Generation<B> {
     }
 
     /// Position of each row's first action token: behind the stop, shifted by the clip's rope delta.
-    pub fn action_positions(&self) -> Vec<i64> {
-        let (prompt, samples) = (self.cache.prompt_length(), self.cache.samples().max(1));
-        let position =
-            |(row, stop): (usize, &StopPosition)| (prompt + stop.index + 1) as i64 + self.rope_deltas[row / samples];
-        self.stops.iter().enumerate().map(position).collect()
+    ///
+    /// # Errors
+    /// [`Error::Argument`](crate::Error::Argument) where the fields don't go together any more.
+    pub fn action_positions(&self) -> Result<Vec<i64>> {
+        check::generation(self)?;
+        let (prompt, samples) = (self.cache.prompt_length(), self.cache.samples());
+        let position = |(row, stop): (usize, &StopPosition)| {
+            self.rope_deltas[row / samples].saturating_add((prompt + stop.index + 1) as i64)
+        };
+        Ok(self.stops.iter().enumerate().map(position).collect())
     }
 }
 
@@ -75,18 +81,19 @@ impl<'a, B: ModelBackend> Generator<'a, B> {
         options: &'a DriveOptions,
         device: &'a B::Device,
     ) -> Result<Self> {
+        check::prefilled(config, prefilled)?;
+        let limit = check::options(config, prefilled, options)?;
         let rows = prefilled.clips() * options.samples;
-        let limit = options.max_generation_length.unwrap_or(config.tokens_per_future_traj);
-        check(options, rows, limit, config.vocab_size)?;
         let first_id = config.traj_token_start_idx;
         let trajectory_ids = first_id as u32..(first_id + config.traj_vocab_size) as u32;
         let samplers = (0..rows as u64)
             .map(|row| RowSampler::new(options.sampling(), trajectory_ids.clone(), options.seed, row))
             .collect::<Result<_, _>>()?;
         let prompt = prefilled.cache.prompt_length();
-        let first_position = |row: usize| prompt as i64 + prefilled.rope_deltas[row / options.samples];
+        let first_position = |row: usize| prefilled.rope_deltas[row / options.samples].saturating_add(prompt as i64);
         let first_positions: Vec<i64> = (0..rows).map(first_position).collect();
-        let positions = (0..limit as i64).flat_map(|step| first_positions.iter().map(move |first| [first + step; 3]));
+        let positions =
+            (0..limit as i64).flat_map(|step| first_positions.iter().map(move |first| [first.saturating_add(step); 3]));
         Ok(Self {
             decoder,
             prefilled,
@@ -99,7 +106,7 @@ impl<'a, B: ModelBackend> Generator<'a, B> {
             rotary: decoder.rope.table(positions, device),
             first_positions,
             cache: prefilled.cache.branch(options.samples, limit),
-            tokens: vec![Vec::with_capacity(limit); rows],
+            tokens: vec![Vec::new(); rows],
             cached: 0,
         })
     }
@@ -223,7 +230,7 @@ impl<'a, B: ModelBackend> Generator<'a, B> {
             rotary_rows(&self.rotary, start * rows, rows)
         } else {
             let positions = (self.first_positions.iter())
-                .flat_map(|first| (start..start + count).map(move |step| [first + step as i64; 3]));
+                .flat_map(|first| (start..start + count).map(move |step| [first.saturating_add(step as i64); 3]));
             self.decoder.rope.table(positions, self.device)
         };
         let x = self.decoder.embed(&ids, self.device);
@@ -254,32 +261,4 @@ fn last_rows<B: ModelBackend>(x: Tensor<B, 2>, rows: usize, count: usize, device
         return x;
     }
     select_rows(x, (1..=rows).map(|row| row * count - 1), device)
-}
-
-fn check(options: &DriveOptions, rows: usize, limit: usize, vocab_size: usize) -> Result<()> {
-    let reject = |argument, reason: String| Err(Error::Argument { argument, reason });
-    if options.samples == 0 {
-        return reject("samples", "0 rows plan nothing; give 1 or more".into());
-    }
-    if limit == 0 {
-        return reject(
-            "max_generation_length",
-            "0 tokens make no reasoning; give 1 or more".into(),
-        );
-    }
-    let forced = options.forced_tokens.len();
-    if forced > 1 && forced != rows {
-        return reject(
-            "forced_tokens",
-            format!("{forced} sequences for {rows} rows; give none, one, or one per row"),
-        );
-    }
-    let unknown = |id: &&u32| **id as usize >= vocab_size;
-    if let Some(id) = options.forced_tokens.iter().flatten().find(unknown) {
-        return reject(
-            "forced_tokens",
-            format!("id {id} is outside the vocabulary of {vocab_size}"),
-        );
-    }
-    Ok(())
 }

@@ -1,9 +1,7 @@
 //! Panics of a backend become errors.
 
-use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use alpamayo_backends::ModelBackend;
+use alpamayo_backends::error::catch_panic;
 
 use crate::error::{Error, Result};
 
@@ -11,12 +9,7 @@ use crate::error::{Error, Result};
 ///
 /// Nothing that `work` writes survives it: what it builds is dropped, and what it borrows mutably is an observer of the caller's.
 pub(super) fn guard<T>(stage: &'static str, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| {
-        Err(Error::BackendPanic {
-            stage,
-            message: message(payload.as_ref()),
-        })
-    })
+    catch_panic(work).unwrap_or_else(|message| Err(Error::BackendPanic { stage, message }))
 }
 
 /// As [`guard`], where the backend queues a stage's work best.
@@ -26,12 +19,6 @@ pub(super) fn on_device<B: ModelBackend, T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send,
 ) -> Result<T> {
     B::run_stage(device, || guard(stage, work))?
-}
-
-fn message(payload: &(dyn Any + Send)) -> String {
-    let text = payload.downcast_ref::<&str>().copied();
-    let owned = || payload.downcast_ref::<String>().map(String::as_str);
-    text.or_else(owned).unwrap_or("it gave no reason").to_owned()
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 //! without computing twice what is the same in both.
 
 mod build;
+pub(crate) mod check;
 mod drive;
 mod generate;
 mod guard;

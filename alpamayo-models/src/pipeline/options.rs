@@ -52,7 +52,7 @@ impl fmt::Debug for LoadOptions {
     }
 }
 
-/// How to drive: sampling of the reasoning and the flow's noise.
+/// How to drive: sampling of the reasoning and the flow's noise. Samples, tokens and steps are at most 100,000 each.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DriveOptions {
     /// Rows per clip, each with its own reasoning and trajectory.

@@ -1,13 +1,11 @@
 //! Prompts through the decoder.
 
 use alpamayo_backends::ModelBackend;
-use alpamayo_backends::layers::CacheFormat;
 use burn::tensor::{Tensor, backend::Backend};
 
 use super::inputs::Prompt;
 use crate::cache::KeyValueCache;
 use crate::decoder::{Decoder, DeepstackAdditions};
-use crate::error::{Error, Result};
 use crate::host::{indices, select_rows};
 use crate::observer::{Event, Observer};
 use crate::vision::VisionFeatures;
@@ -30,6 +28,7 @@ impl<B: Backend> Prefilled<B> {
     }
 }
 
+/// Runs prompts that were [checked](super::check::prompts) through the decoder.
 pub(super) fn prefill<B: ModelBackend>(
     decoder: &Decoder<B>,
     prompts: &[Prompt],
@@ -37,7 +36,7 @@ pub(super) fn prefill<B: ModelBackend>(
     mut cache: KeyValueCache<B>,
     device: &B::Device,
     observer: &mut dyn Observer<B>,
-) -> Result<Prefilled<B>> {
+) -> Prefilled<B> {
     let length = prompts.first().map_or(0, Prompt::len);
     let image_rows: Vec<usize> = image_rows(prompts).collect();
     let x = embed(decoder, prompts, features, device);
@@ -55,51 +54,15 @@ pub(super) fn prefill<B: ModelBackend>(
     let last = select_rows(x, (1..=prompts.len()).map(|clip| clip * length - 1), device);
     let logits = decoder.logits(last);
     observer.observe(Event::LastLogits(&logits));
-    Ok(Prefilled {
+    Prefilled {
         cache,
         logits,
         rope_deltas: prompts.iter().map(|prompt| prompt.positions.rope_delta).collect(),
-    })
-}
-
-/// An empty cache for the prompts, which must be of one length and hold as many image tokens as there are features.
-pub(super) fn cache_for<B: ModelBackend>(
-    config: &alpamayo_core::DecoderConfig,
-    prompts: &[Prompt],
-    features: &VisionFeatures<B>,
-    format: CacheFormat,
-    device: &B::Device,
-) -> Result<KeyValueCache<B>> {
-    let reject = |argument, reason: String| Err(Error::Argument { argument, reason });
-    let length = prompts.first().map_or(0, Prompt::len);
-    if length == 0 {
-        return reject("prompts", "there is no prompt, or an empty one".into());
     }
-    if let Some(other) = prompts.iter().find(|prompt| prompt.len() != length) {
-        let reason = format!(
-            "prompts of {length} and of {} tokens in one batch; prompts of one batch must be of equal length",
-            other.len()
-        );
-        return reject("prompts", reason);
-    }
-    let (wanted, given) = (image_rows(prompts).count(), features.tokens.dims()[0]);
-    if wanted != given {
-        return reject(
-            "features",
-            format!("{given} image tokens for prompts with places for {wanted}"),
-        );
-    }
-    Ok(KeyValueCache::for_prompts(
-        config,
-        prompts.len(),
-        length,
-        format,
-        device,
-    ))
 }
 
 /// Rows of the image tokens in all prompts, one prompt behind the other.
-fn image_rows(prompts: &[Prompt]) -> impl Iterator<Item = usize> {
+pub(super) fn image_rows(prompts: &[Prompt]) -> impl Iterator<Item = usize> {
     let starts = prompts.iter().scan(0, |start, prompt| {
         let first = *start;
         *start += prompt.len();

@@ -7,11 +7,13 @@ use alpamayo_core::{Clip, Patches, Trajectory, flow_noise};
 use burn::tensor::Tensor;
 
 use super::build::Alpamayo;
+use super::check;
 use super::generate::{Generation, Generator};
-use super::guard::on_device;
+use super::guard::{guard, on_device};
 use super::inputs::Prompt;
 use super::options::DriveOptions;
-use super::prefill::{self, Prefilled};
+use super::prefill::{Prefilled, prefill};
+use crate::cache::KeyValueCache;
 use crate::error::{Error, Result};
 use crate::expert::{ACTION_FEATURES, ExpertContext};
 use crate::flow::EulerFlow;
@@ -26,6 +28,7 @@ impl<B: ModelBackend> Alpamayo<B> {
     /// Where the patches contradict the sizes, or the device fails.
     pub fn encode(&self, patches: &Patches, observer: &mut dyn Observer<B>) -> Result<VisionFeatures<B>> {
         let vision = &self.config.vision;
+        check::patches(vision, patches)?;
         on_device::<B, _>("encode", &self.device, || {
             let tables = self
                 .vision_tables
@@ -40,17 +43,19 @@ impl<B: ModelBackend> Alpamayo<B> {
     /// Prompts through the decoder; `features` are those of all prompts' images, one behind the other.
     ///
     /// # Errors
-    /// Where prompts differ in length or ask for another number of image tokens, or the device fails.
+    /// Where prompts differ in length, contradict themselves or ask for other features, or the device fails.
     pub fn prefill(
         &self,
         prompts: &[Prompt],
         features: &VisionFeatures<B>,
         observer: &mut dyn Observer<B>,
     ) -> Result<Prefilled<B>> {
-        let decoder = &self.network.decoder;
+        check::prompts(&self.config, prompts, features)?;
+        let (text, decoder) = (&self.config.text, &self.network.decoder);
         on_device::<B, _>("prefill", &self.device, || {
-            let cache = prefill::cache_for(&self.config.text, prompts, features, self.cache_format, &self.device)?;
-            prefill::prefill(decoder, prompts, features, cache, &self.device, observer)
+            let (clips, length) = (prompts.len(), prompts[0].len());
+            let cache = KeyValueCache::for_prompts(text, clips, length, self.cache_format, &self.device);
+            Ok(prefill(decoder, prompts, features, cache, &self.device, observer))
         })
     }
 
@@ -83,20 +88,14 @@ impl<B: ModelBackend> Alpamayo<B> {
     ) -> Result<Vec<Vec<[f32; 2]>>> {
         let (rows, waypoints) = (generation.tokens.len(), self.config.action_space.n_waypoints);
         let noise = self.noise(rows, options)?;
-        let steps = options.flow_steps.unwrap_or(self.config.flow.num_inference_steps);
-        if steps == 0 {
-            return Err(Error::Argument {
-                argument: "flow_steps",
-                reason: "0 steps leave the noise as it is; give 1 or more".into(),
-            });
-        }
+        let flow = EulerFlow::new(options.flow_steps.unwrap_or(self.config.flow.num_inference_steps))?;
         on_device::<B, _>("flow", &self.device, || {
-            let context = self.expert_context(generation);
+            let context = self.expert_context(generation)?;
             let x = upload(noise, [rows * waypoints, ACTION_FEATURES], &self.device);
             let velocity = |step, x, time, observer: &mut dyn Observer<B>| {
                 self.network.expert.velocity(step, x, time, &context, observer)
             };
-            let x = EulerFlow::new(steps).integrate(x, observer, velocity);
+            let x = flow.integrate(x, observer, velocity);
             let values = download(x, "reading actions")?;
             let (actions, _) = values.as_chunks::<ACTION_FEATURES>();
             Ok(actions.chunks_exact(waypoints).map(<[_]>::to_vec).collect())
@@ -111,7 +110,7 @@ impl<B: ModelBackend> Alpamayo<B> {
         let rows = generation.tokens.len() * self.config.action_space.n_waypoints;
         check_values("x", x, rows * ACTION_FEATURES)?;
         on_device::<B, _>("flow", &self.device, || {
-            let context = self.expert_context(generation);
+            let context = self.expert_context(generation)?;
             let x = upload(x.to_vec(), [rows, ACTION_FEATURES], &self.device);
             let v: Tensor<B, 2> = self.network.expert.velocity(0, x, time, &context, &mut ());
             download(v, "reading velocities")
@@ -119,15 +118,21 @@ impl<B: ModelBackend> Alpamayo<B> {
     }
 
     /// What the expert sees of a generation.
-    pub fn expert_context<'a>(&self, generation: &'a Generation<B>) -> ExpertContext<'a, B> {
+    ///
+    /// # Errors
+    /// Where the generation's fields don't go together or are another model's, or the device fails.
+    pub fn expert_context<'a>(&self, generation: &'a Generation<B>) -> Result<ExpertContext<'a, B>> {
+        generation.cache.check(&self.config.text)?;
         let waypoints = self.config.action_space.n_waypoints as i64;
-        let first = generation.action_positions().into_iter();
-        let positions = first.flat_map(|first| (first..first + waypoints).map(|position| [position; 3]));
-        ExpertContext {
-            cache: &generation.cache,
-            suffix_lengths: RowLengths::new(generation.suffix_lengths(), &self.device),
-            rotary: self.network.expert.rope.table(positions, &self.device),
-        }
+        let first = generation.action_positions()?.into_iter();
+        let positions = first.flat_map(|first| (0..waypoints).map(move |waypoint| [first.saturating_add(waypoint); 3]));
+        guard("flow", || {
+            Ok(ExpertContext {
+                cache: &generation.cache,
+                suffix_lengths: RowLengths::new(generation.suffix_lengths(), &self.device),
+                rotary: self.network.expert.rope.table(positions, &self.device),
+            })
+        })
     }
 
     /// Actions of every row → trajectories in metres; `clips` give the histories, rows are ordered clip first.

@@ -127,7 +127,7 @@ impl<'a, B: ModelBackend> Run<'a, B> {
         self.preprocessing(&mut tensors)?;
         self.cache(&mut tensors);
         self.generated(&mut tensors);
-        self.expert(&mut tensors);
+        self.expert(&mut tensors)?;
         self.results(&mut tensors)?;
         tensors.insert(
             "flow.v".into(),
@@ -202,9 +202,9 @@ impl<'a, B: ModelBackend> Run<'a, B> {
         );
     }
 
-    fn expert(&self, tensors: &mut BTreeMap<String, Values>) {
+    fn expert(&self, tensors: &mut BTreeMap<String, Values>) -> Result<()> {
         let waypoints = self.waypoints();
-        let positions: Vec<i64> = (self.generation.action_positions().iter())
+        let positions: Vec<i64> = (self.generation.action_positions()?.iter())
             .flat_map(|&first| (0..waypoints as i64).map(move |waypoint| first + waypoint))
             .collect();
         tensors.insert("expert.position_ids".into(), Values::Integer(positions.repeat(3)));
@@ -223,6 +223,7 @@ impl<'a, B: ModelBackend> Run<'a, B> {
             mask.extend(row.collect::<Vec<_>>().repeat(waypoints));
         }
         tensors.insert("expert.attention_mask".into(), Values::Float(mask));
+        Ok(())
     }
 
     fn results(&self, tensors: &mut BTreeMap<String, Values>) -> Result<()> {
@@ -249,7 +250,7 @@ impl<'a, B: ModelBackend> Run<'a, B> {
 
     /// The velocity at every step from the golden state before it: errors don't add up from step to step.
     fn velocities(&self, states: &Golden) -> Result<Vec<f64>> {
-        let times = alpamayo_models::flow::EulerFlow::new(self.case.flow_steps);
+        let times = alpamayo_models::flow::EulerFlow::new(self.case.flow_steps)?;
         let states = states.floats();
         let size = states.len() / self.case.flow_steps;
         let mut velocities = Vec::with_capacity(states.len());

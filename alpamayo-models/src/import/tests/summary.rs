@@ -1,6 +1,10 @@
 //! The summary of a checkpoint.
 
+use std::collections::HashMap;
+
+use alpamayo_backends::layers::CacheFormat;
 use safetensors::Dtype;
+use safetensors::tensor::{TensorView, serialize};
 use tempfile::tempdir;
 
 use super::super::{Checkpoint, CheckpointSummary, Part, TensorProblem, Workload, memory_needs};
@@ -70,4 +74,27 @@ fn memory_of_the_released_size() {
     assert_eq!(cuda.largest_bytes, 155_697 * 4096 * 2);
     assert_eq!(need("vulkan", "f32").largest_bytes, 155_697 * 4096 * 4);
     assert!(Workload::one_clip(&config, 6).prompt_tokens >= 3_006);
+}
+
+#[test]
+fn numbers_that_no_memory_holds_are_counted_as_the_largest() {
+    let directory = tempdir().unwrap();
+    let bytes = [0; 16];
+    let view = || TensorView::new(Dtype::I32, vec![2, 2], &bytes).unwrap();
+    let most = format!("int8 {}", usize::MAX);
+    let metadata = HashMap::from(["a", "b"].map(|name| (name.to_owned(), most.clone())));
+    let file = serialize([("a", view()), ("b", view())], Some(metadata)).unwrap();
+    std::fs::write(directory.path().join("model.safetensors"), file).unwrap();
+    let config = small_config();
+    let checkpoint = Checkpoint::open(directory.path()).unwrap();
+    let workload = Workload {
+        clips: usize::MAX,
+        samples: 2,
+        prompt_tokens: usize::MAX,
+        generated_tokens: usize::MAX,
+    };
+    let summary = CheckpointSummary::new(&checkpoint, &config, workload);
+    assert_eq!(summary.total.parameters, u64::MAX);
+    assert_eq!(workload.cache_bytes(&config, CacheFormat::F32), u64::MAX);
+    assert!(summary.memory.iter().all(|need| need.total_bytes() == u64::MAX));
 }

@@ -112,7 +112,7 @@ fn check_case(case: &str) {
         .chunks(waypoints)
         .map(|row| row[0])
         .collect();
-    assert_eq!(generation.action_positions(), first);
+    assert_eq!(generation.action_positions().unwrap(), first);
     let actions = model.flow(&generation, &options, &mut recorder).unwrap();
     let flat = actions.iter().flatten().flatten().copied().collect();
     recorder.found.insert("flow.action".into(), flat);
@@ -166,7 +166,7 @@ fn check_velocities(golden: &Golden, model: &crate::Alpamayo<Flex>, generation: 
     let steps = golden.case("flow_steps");
     let (x, v) = (golden.f32("flow.x"), golden.f32("flow.v"));
     let count = x.len() / steps;
-    let flow = crate::flow::EulerFlow::new(steps);
+    let flow = crate::flow::EulerFlow::new(steps).unwrap();
     for (step, (x, v)) in x.chunks(count).zip(v.chunks(count)).enumerate() {
         let found = model.velocity(generation, x, flow.times()[step]).unwrap();
         let error = relative_l2(&found, v);
