@@ -1,10 +1,9 @@
 //! An import takes little host memory however large the checkpoint is.
 
+mod sparse;
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Write;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -13,6 +12,7 @@ use alpamayo_backends::layers::WeightFormat;
 use alpamayo_core::ModelConfig;
 use alpamayo_models::ParameterSource;
 use alpamayo_models::import::{Checkpoint, CheckpointSource, ExpectedTensor, expected_tensors};
+use sparse::{memory, small_config, write_zeros};
 
 /// The system's allocator, counting.
 struct Counting;
@@ -41,33 +41,10 @@ static ALLOCATOR: Counting = Counting;
 
 /// A model of many layers whose matrices are 2.5 MB each: 600 MB in all.
 fn config() -> ModelConfig {
-    let mut config = ModelConfig::from_json(
-        include_str!("data/small/config.json"),
-        include_str!("data/small/backbone.json"),
-    )
-    .unwrap();
+    let mut config = small_config();
     config.text.num_hidden_layers = 80;
     config.text.intermediate_size = 40_000;
     config
-}
-
-/// Writes a checkpoint of zeros, most of which takes no place on the disk.
-fn write_zeros(directory: &Path, tensors: &[ExpectedTensor]) {
-    let mut header = serde_json::Map::new();
-    let mut end = 0;
-    for tensor in tensors {
-        let start = end;
-        end += 2 * tensor.elements();
-        header.insert(
-            tensor.name.clone(),
-            serde_json::json!({ "dtype": "BF16", "shape": tensor.shape, "data_offsets": [start, end] }),
-        );
-    }
-    let header = serde_json::Value::Object(header).to_string();
-    let mut file = File::create(directory.join("model.safetensors")).unwrap();
-    file.write_all(&(header.len() as u64).to_le_bytes()).unwrap();
-    file.write_all(header.as_bytes()).unwrap();
-    file.set_len((8 + header.len() + end) as u64).unwrap();
 }
 
 /// The tensors of each matrix.
@@ -84,10 +61,7 @@ fn matrices(tensors: &[ExpectedTensor]) -> BTreeMap<&str, Vec<&ExpectedTensor>> 
 
 /// Bytes of mapped files that are in memory, where the system tells.
 fn mapped() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("RssFile:"));
-    let kilobytes = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<usize>().ok());
-    kilobytes.unwrap_or(0) << 10
+    memory("RssFile:")
 }
 
 #[test]

@@ -10,6 +10,8 @@ use crate::layers::{SourceType, WeightFormat, WeightSource};
 
 /// Elements that one core takes at a time.
 const CHUNK: usize = 128 << 10;
+/// Bytes of a source that are read before they are released.
+pub(super) const SLAB: usize = 64 << 20;
 
 /// A source's elements `[rows, columns]` in the format's float type; of a format of few bits, the values that it holds.
 ///
@@ -20,11 +22,8 @@ pub fn host_values(source: &WeightSource<'_>, format: WeightFormat) -> Result<Te
     let already = matches!(source.source_type, SourceType::Quantized(_));
     if let Some(quantization) = format.quantization().filter(|_| !already) {
         let words = quantized_words(source, quantization)?;
-        let source = WeightSource {
-            pieces: vec![words.as_bytes()],
-            source_type: SourceType::Quantized(quantization),
-            ..*source
-        };
+        let source_type = SourceType::Quantized(quantization);
+        let source = WeightSource::new(vec![words.as_bytes()], source_type, source.rows, source.columns);
         return host_values(&source, format);
     }
     let bytes = match format {
@@ -126,7 +125,8 @@ fn f16_bits(source: &WeightSource<'_>) -> Vec<u16> {
 
 fn bf16_bytes(source: &WeightSource<'_>) -> Bytes {
     match source.source_type {
-        SourceType::Bf16 => Bytes::from_bytes_vec(copied(source)),
+        // Not as bytes, which Burn would copy to where they are aligned for any type.
+        SourceType::Bf16 => Bytes::from_elems(elements(source, u16::from_le_bytes)),
         SourceType::F16 => Bytes::from_elems(elements(source, |bytes| {
             bf16::from_f32(f16::from_le_bytes(bytes).to_f32()).to_bits()
         })),
@@ -146,9 +146,29 @@ fn elements<const SIZE: usize, T: Copy + Default + Send>(
     source: &WeightSource<'_>,
     convert: impl Fn([u8; SIZE]) -> T + Sync,
 ) -> Vec<T> {
-    let mut result = vec![T::default(); source.rows * source.columns];
+    units(source, source.rows * source.columns, convert)
+}
+
+/// The words of rows of few bits.
+pub(super) fn copied_words(source: &WeightSource<'_>) -> Vec<u32> {
+    let row_words = source.source_type.row_bytes(source.columns) / size_of::<u32>();
+    units(source, source.rows * row_words, u32::from_le_bytes)
+}
+
+/// So many units of `SIZE` bytes, each converted.
+fn units<const SIZE: usize, T: Copy + Default + Send>(
+    source: &WeightSource<'_>,
+    count: usize,
+    convert: impl Fn([u8; SIZE]) -> T + Sync,
+) -> Vec<T> {
+    let mut result = vec![T::default(); count];
     let mut rest = result.as_mut_slice();
-    for piece in &source.pieces {
+    // The source was checked: no slab is past its bytes.
+    for piece in source
+        .slabs(source.rows_of(SLAB))
+        .flatten()
+        .flat_map(|slab| slab.pieces)
+    {
         let (elements, _) = piece.as_chunks::<SIZE>();
         let (target, after) = rest.split_at_mut(elements.len());
         target
@@ -168,7 +188,11 @@ fn elements<const SIZE: usize, T: Copy + Default + Send>(
 pub(super) fn copied(source: &WeightSource<'_>) -> Vec<u8> {
     let mut result = vec![0; source.pieces.iter().map(|piece| piece.len()).sum()];
     let mut rest = result.as_mut_slice();
-    for piece in &source.pieces {
+    for piece in source
+        .slabs(source.rows_of(SLAB))
+        .flatten()
+        .flat_map(|slab| slab.pieces)
+    {
         let (target, after) = rest.split_at_mut(piece.len());
         target
             .par_chunks_mut(2 * CHUNK)
@@ -219,7 +243,7 @@ mod tests {
         fn converts_as_half_does((source_type, columns, bytes, exact) in source(), cut in 0..5usize) {
             let rows = exact.len() / columns;
             let cut = (cut % (rows + 1)) * source_type.row_bytes(columns);
-            let source = WeightSource { pieces: vec![&bytes[..cut], &bytes[cut..]], source_type, rows, columns };
+            let source = WeightSource::new(vec![&bytes[..cut], &bytes[cut..]], source_type, rows, columns);
             let values = |format| host_values(&source, format).unwrap();
             prop_assert_eq!(values(WeightFormat::F32).to_vec::<f32>().unwrap(), exact.clone());
             let halves: Vec<f16> = exact.iter().map(|&value| f16::from_f32(value)).collect();
@@ -237,7 +261,7 @@ mod tests {
         fn refuses_bytes_that_do_not_fill_the_shape(length in 0..40usize) {
             prop_assume!(length != 24);
             let bytes = vec![0; length];
-            let source = WeightSource { pieces: vec![&bytes], source_type: SourceType::F16, rows: 3, columns: 4 };
+            let source = WeightSource::new(vec![&bytes], SourceType::F16, 3, 4);
             let is_size = matches!(
                 host_values(&source, WeightFormat::F32),
                 Err(Error::WeightSize { expected: 24, actual, .. }) if actual == length

@@ -4,7 +4,7 @@ use burn::tensor::{Bytes, DType, TensorData};
 use half::{bf16, f16};
 use rayon::prelude::*;
 
-use super::host::{check, copied};
+use super::host::{SLAB, check, copied, copied_words};
 use crate::error::{Error, Result};
 use crate::layers::{Quantization, SourceType, WeightSource};
 
@@ -27,7 +27,7 @@ pub fn quantized_words(source: &WeightSource<'_>, quantization: Quantization) ->
         SourceType::Quantized(other) if other == quantization => {
             check_steps(source, quantization)?;
             Ok(TensorData::from_bytes(
-                Bytes::from_bytes_vec(copied(source)),
+                Bytes::from_elems(copied_words(source)),
                 shape,
                 DType::I32,
             ))
@@ -35,16 +35,23 @@ pub fn quantized_words(source: &WeightSource<'_>, quantization: Quantization) ->
         SourceType::Quantized(other) => Err(unsupported(format!("it was quantised to {} before", other.name()))),
         _ => {
             let mut result = vec![0_u32; source.rows * words];
-            let rows = result.par_chunks_mut(words.max(1)).enumerate();
-            rows.try_for_each_init(Vec::new, |values, (row, words)| {
-                values.clear();
-                read_row(&source.rows(row..row + 1)?, values);
-                quantize_row(values, quantization, words).map_err(|block| {
-                    unsupported(format!(
-                        "the values of row {row}, block {block} are too large: their step is beyond 65504"
-                    ))
-                })
-            })?;
+            let mut before = 0;
+            for slab in source.slabs(source.rows_of(SLAB)) {
+                let slab = slab?;
+                let target = &mut result[before * words..(before + slab.rows) * words];
+                let rows = target.par_chunks_mut(words.max(1)).enumerate();
+                rows.try_for_each_init(Vec::new, |values, (row, words)| {
+                    values.clear();
+                    read_row(&slab.rows(row..row + 1)?, values);
+                    quantize_row(values, quantization, words).map_err(|block| {
+                        unsupported(format!(
+                            "the values of row {}, block {block} are too large: their step is beyond 65504",
+                            before + row
+                        ))
+                    })
+                })?;
+                before += slab.rows;
+            }
             Ok(TensorData::from_bytes(Bytes::from_elems(result), shape, DType::I32))
         }
     }
@@ -57,7 +64,11 @@ pub fn quantized_words(source: &WeightSource<'_>, quantization: Quantization) ->
 pub(super) fn check_steps(source: &WeightSource<'_>, quantization: Quantization) -> Result<()> {
     let row_bytes = source.source_type.row_bytes(source.columns).max(1);
     let mut before = 0;
-    for piece in &source.pieces {
+    for piece in source
+        .slabs(source.rows_of(SLAB))
+        .flatten()
+        .flat_map(|slab| slab.pieces)
+    {
         if let Some((row, block)) = first_bad_step(piece, source.columns, quantization) {
             let row = before + row;
             return Err(Error::UnsupportedFormat {
@@ -181,12 +192,7 @@ mod tests {
 
     fn source<'a>(bytes: &'a [u8], columns: usize, source_type: SourceType) -> WeightSource<'a> {
         let rows = bytes.len() / source_type.row_bytes(columns);
-        WeightSource {
-            pieces: vec![bytes],
-            source_type,
-            rows,
-            columns,
-        }
+        WeightSource::new(vec![bytes], source_type, rows, columns)
     }
 
     proptest! {

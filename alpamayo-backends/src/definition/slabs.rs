@@ -1,7 +1,5 @@
 //! Moving a large weight to the device piece by piece.
 
-use std::ops::Range;
-
 use burn::tensor::{DType, Int, Tensor, TensorData, backend::Backend};
 
 use super::host::{even_columns, host_values, packed_words};
@@ -24,32 +22,30 @@ pub fn store_weight_in_slabs<B: Backend>(
     slab_bytes: usize,
     device: &B::Device,
 ) -> Result<Weight<B>> {
-    let WeightSource { rows, columns, .. } = *source;
+    let (rows, columns) = (source.rows, source.columns);
     let slab_rows = (slab_bytes / format.row_bytes(columns).max(1)).max(1);
-    let slabs: Vec<Range<usize>> = (0..rows)
-        .step_by(slab_rows)
-        .map(|start| start..rows.min(start + slab_rows))
-        .collect();
     if let Some(quantization) = format.quantization() {
         let words = quantization.row_words(columns);
-        let convert = |rows: WeightSource<'_>| quantized_words(&rows, quantization);
-        let tensor = words_in_slabs(source, &slabs, words, convert, device)?;
+        let convert = |rows: &WeightSource<'_>| quantized_words(rows, quantization);
+        let tensor = words_in_slabs(source, slab_rows, words, convert, device)?;
         return Ok(quantized(tensor, columns, quantization));
     }
     if format == WeightFormat::Bf16 {
         let words = even_columns(rows, columns)? / 2;
-        let tensor = words_in_slabs(source, &slabs, words, |rows| packed_words(&rows), device)?;
+        let tensor = words_in_slabs(source, slab_rows, words, packed_words, device)?;
         return Ok(packed(tensor));
     }
     let dtype = format.float_dtype();
     let mut tensor = Tensor::<B, 1>::empty([rows * columns], (device, dtype));
-    for slab in slabs {
-        let data = host_values(&source.rows(slab.clone())?, format)?;
+    let mut start = 0;
+    for slab in source.slabs(slab_rows) {
+        let slab = slab?;
         let data = TensorData {
-            shape: [slab.len() * columns].into(),
-            ..data
+            shape: [slab.rows * columns].into(),
+            ..host_values(&slab, format)?
         };
-        let place = slab.start * columns..slab.end * columns;
+        let place = start..start + slab.rows * columns;
+        start = place.end;
         tensor = tensor.slice_assign([place], Tensor::from_data(data, (device, dtype)));
         wait::<B>(device)?;
     }
@@ -59,18 +55,21 @@ pub fn store_weight_in_slabs<B: Backend>(
 /// Rows of `words` 32-bit words each, `[rows, words]`. In one dimension no backend pads rows.
 fn words_in_slabs<B: Backend>(
     source: &WeightSource<'_>,
-    slabs: &[Range<usize>],
+    slab_rows: usize,
     words: usize,
-    convert: impl Fn(WeightSource<'_>) -> Result<TensorData>,
+    convert: impl Fn(&WeightSource<'_>) -> Result<TensorData>,
     device: &B::Device,
 ) -> Result<Tensor<B, 2, Int>> {
     let mut tensor = Tensor::<B, 1, Int>::empty([source.rows * words], (device, DType::I32));
-    for slab in slabs {
+    let mut start = 0;
+    for slab in source.slabs(slab_rows) {
+        let slab = slab?;
         let data = TensorData {
-            shape: [slab.len() * words].into(),
-            ..convert(source.rows(slab.clone())?)?
+            shape: [slab.rows * words].into(),
+            ..convert(&slab)?
         };
-        let place = slab.start * words..slab.end * words;
+        let place = start..start + slab.rows * words;
+        start = place.end;
         tensor = tensor.slice_assign([place], Tensor::from_data(data, (device, DType::I32)));
         wait::<B>(device)?;
     }
@@ -105,7 +104,7 @@ mod tests {
                 .collect();
             let cut = cut.min(rows) * columns * 2;
             let source =
-                WeightSource { pieces: vec![&bytes[..cut], &bytes[cut..]], source_type: SourceType::Bf16, rows, columns };
+                WeightSource::new(vec![&bytes[..cut], &bytes[cut..]], SourceType::Bf16, rows, columns);
             let device = Default::default();
             for format in [WeightFormat::F32, WeightFormat::Bf16, WeightFormat::Int8, WeightFormat::Int4] {
                 let whole = Flex::store_weight(&source, format, &device).unwrap();

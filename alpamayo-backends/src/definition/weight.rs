@@ -51,12 +51,7 @@ pub fn random_weight<B: ModelBackend>(
         return Ok(from_values(values.cast(format.float_dtype()), false));
     }
     let bytes: Vec<u8> = values.into_data().iter::<f32>().flat_map(f32::to_le_bytes).collect();
-    let source = WeightSource {
-        pieces: vec![&bytes],
-        source_type: SourceType::F32,
-        rows,
-        columns,
-    };
+    let source = WeightSource::new(vec![&bytes], SourceType::F32, rows, columns);
     store_weight(&source, format, device)
 }
 

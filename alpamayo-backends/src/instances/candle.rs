@@ -3,7 +3,9 @@
 //! What its Burn backend does badly, and what is done about it here:
 //! - a matrix that isn't contiguous is copied on every product: weights are stored with their input features first;
 //! - its CPU has no bf16 product: bf16 weights are widened for each product there;
-//! - assigning to a slice copies the tensor: the prompt's cache is replaced whole, and only the short suffix is assigned to;
+//! - what it takes from the host, turns or puts in order it copies: large weights are stored in parts;
+//! - assigning to a slice copies the tensor, and so does a product with a part of one: the prompt's cache is replaced whole and
+//!   read where it lies, and only the short suffix is copied for every token;
 //! - its GELU is the tanh form, its booleans can't come from the host: the definitions use neither.
 #![allow(
     deprecated,
@@ -19,22 +21,27 @@ use crate::device::{BackendKind, Device, Found};
 use crate::error::{Error, Result};
 use crate::layers::{Activation, Linear, Weight, WeightFormat, WeightSource};
 
+/// Bytes of a weight's part. Candle copies a weight when it takes it, turns it and puts it in order.
+const PART: usize = 128 << 20;
+
 /// Candle with f32 activations.
 pub type Candle = burn_candle::Candle<f32, i64>;
 
 impl ModelBackend for Candle {
     fn store_weight(source: &WeightSource<'_>, format: WeightFormat, device: &CandleDevice) -> Result<Weight<Self>> {
-        let values = definition::host_values(source, format)?;
-        let values = Tensor::<Self, 2>::from_data(values, (device, format.float_dtype()));
-        Ok(definition::from_values(contiguous(values.transpose()), true))
+        in_parts(source, format, |part| {
+            let values = definition::host_values(part, format)?;
+            let values = Tensor::<Self, 2>::from_data(values, (device, format.float_dtype()));
+            Ok(definition::from_values(contiguous(values.transpose()), true))
+        })
     }
 
     fn store_table(source: &WeightSource<'_>, format: WeightFormat, device: &CandleDevice) -> Result<Weight<Self>> {
-        let values = definition::host_values(source, format)?;
-        Ok(definition::from_values(
-            Tensor::from_data(values, (device, format.float_dtype())),
-            false,
-        ))
+        in_parts(source, format, |part| {
+            let values = definition::host_values(part, format)?;
+            let values = Tensor::from_data(values, (device, format.float_dtype()));
+            Ok(definition::from_values(values, false))
+        })
     }
 
     fn random_weight(
@@ -58,6 +65,17 @@ impl ModelBackend for Candle {
         let product = x.cast(DType::BF16).matmul(half.values.val()).cast(DType::F32);
         definition::finish(product, linear, activation)
     }
+}
+
+/// A weight in as many parts as keep what is copied on the way small.
+fn in_parts(
+    source: &WeightSource<'_>,
+    format: WeightFormat,
+    store: impl Fn(&WeightSource<'_>) -> Result<Weight<Candle>>,
+) -> Result<Weight<Candle>> {
+    let rows = PART / format.float_dtype().size() / source.columns.max(1);
+    let parts = source.slabs(rows).map(|part| store(&part?));
+    Ok(Weight::from_parts(parts.collect::<Result<_>>()?))
 }
 
 /// The tensor in row-major order. Candle's reshape keeps the strides of a transposed tensor, an addition doesn't.
@@ -123,12 +141,7 @@ mod tests {
 
     fn stored(format: WeightFormat) -> Linear<Candle> {
         let bytes: Vec<u8> = values().iter().flat_map(|value| value.to_le_bytes()).collect();
-        let source = WeightSource {
-            pieces: vec![&bytes],
-            source_type: SourceType::F32,
-            rows: ROWS,
-            columns: COLUMNS,
-        };
+        let source = WeightSource::new(vec![&bytes], SourceType::F32, ROWS, COLUMNS);
         Linear::new(Candle::store_weight(&source, format, &CandleDevice::Cpu).unwrap(), None)
     }
 

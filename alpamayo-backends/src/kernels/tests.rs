@@ -40,12 +40,7 @@ fn vector<B: ModelBackend>(values: &[f32], device: &B::Device) -> Tensor<B, 1> {
 
 fn weight<B: ModelBackend>(values: &[f32], rows: usize, format: WeightFormat, device: &B::Device) -> Weight<B> {
     let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-    let source = WeightSource {
-        pieces: vec![&bytes],
-        source_type: SourceType::F32,
-        rows,
-        columns: values.len() / rows,
-    };
+    let source = WeightSource::new(vec![&bytes], SourceType::F32, rows, values.len() / rows);
     B::store_weight(&source, format, device).unwrap()
 }
 
@@ -359,12 +354,7 @@ fn large_weights_arrive_in_slabs() {
     let device = WgpuDevice::default();
     let expected = values(15, 70 * 300);
     let bytes: Vec<u8> = expected.iter().flat_map(|value| value.to_le_bytes()).collect();
-    let source = WeightSource {
-        pieces: vec![&bytes],
-        source_type: SourceType::F32,
-        rows: 70,
-        columns: 300,
-    };
+    let source = WeightSource::new(vec![&bytes], SourceType::F32, 70, 300);
     let x = values(16, 300);
     for format in [
         WeightFormat::F32,

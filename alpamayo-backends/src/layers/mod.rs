@@ -5,6 +5,7 @@ mod linear;
 mod norm;
 mod quantized;
 mod rotary;
+mod source;
 mod weight;
 
 pub use cache::{CacheConfig, CacheFormat, KeyValue, LayerCache, RowLengths};
@@ -12,4 +13,5 @@ pub use linear::{Activation, Linear};
 pub use norm::{LayerNorm, Norm, RmsNorm};
 pub use quantized::{Quantization, QuantizedWeight};
 pub use rotary::{Attention, HeadNorms, Rotary};
-pub use weight::{FloatWeight, PackedWeight, SourceType, Weight, WeightFormat, WeightParts, WeightSource};
+pub use source::{SourceType, WeightSource};
+pub use weight::{FloatWeight, PackedWeight, Weight, WeightFormat, WeightParts};

@@ -2,94 +2,10 @@
 //!
 //! Storage and arithmetic are two things: whatever the format, a product with the weight accumulates in f32.
 
-use std::ops::Range;
-
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Int, Tensor, backend::Backend};
 
 use super::quantized::{Quantization, QuantizedWeight};
-use crate::error::{Error, Result};
-
-/// The element type of a weight in a checkpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SourceType {
-    /// bfloat16, two bytes, little-endian.
-    Bf16,
-    /// IEEE half precision, two bytes, little-endian.
-    F16,
-    /// IEEE single precision, four bytes, little-endian.
-    F32,
-    /// Rows of few bits, as [`Quantization`] lays them out, in little-endian words.
-    Quantized(Quantization),
-}
-
-impl SourceType {
-    /// Bytes of a row of so many elements.
-    pub fn row_bytes(self, columns: usize) -> usize {
-        match self {
-            Self::Bf16 | Self::F16 => 2 * columns,
-            Self::F32 => 4 * columns,
-            Self::Quantized(quantization) => 4 * quantization.row_words(columns),
-        }
-    }
-
-    /// The name used in messages.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Bf16 => "bf16",
-            Self::F16 => "f16",
-            Self::F32 => "f32",
-            Self::Quantized(quantization) => quantization.name(),
-        }
-    }
-}
-
-/// The bytes of a matrix `[rows, columns]` = `[out, in]` on the host, row-major, as a checkpoint holds them.
-#[derive(Debug, Clone)]
-pub struct WeightSource<'a> {
-    /// The rows' bytes, in order; several pieces are stacked (q, k and v of one layer become one matrix).
-    pub pieces: Vec<&'a [u8]>,
-    /// The element type of all pieces.
-    pub source_type: SourceType,
-    /// Output features, all pieces together.
-    pub rows: usize,
-    /// Input features.
-    pub columns: usize,
-}
-
-impl<'a> WeightSource<'a> {
-    /// Some of the rows.
-    ///
-    /// # Errors
-    /// When the bytes end before these rows do.
-    pub fn rows(&self, rows: Range<usize>) -> Result<Self> {
-        let row_bytes = self.source_type.row_bytes(self.columns);
-        let (mut skip, mut take) = (rows.start * row_bytes, rows.len() * row_bytes);
-        let mut pieces = Vec::new();
-        for &piece in &self.pieces {
-            let start = skip.min(piece.len());
-            let end = piece.len().min(start + take);
-            pieces.push(&piece[start..end]);
-            skip -= start;
-            take -= end - start;
-        }
-        if take > 0 {
-            return Err(Error::WeightSize {
-                rows: self.rows,
-                columns: self.columns,
-                format: self.source_type.name(),
-                expected: self.rows * row_bytes,
-                actual: self.pieces.iter().map(|piece| piece.len()).sum(),
-            });
-        }
-        Ok(Self {
-            pieces,
-            source_type: self.source_type,
-            rows: rows.len(),
-            columns: self.columns,
-        })
-    }
-}
 
 /// How a weight is stored on the device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -71,12 +71,7 @@ impl<B: ModelBackend> Layer<B> {
     fn new(bench: &mut Bench<'_, B>, columns: usize, rows: usize) -> Result<Self> {
         let values = bench.random.values(rows * columns, (columns as f32).powf(-0.5));
         let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        let source = WeightSource {
-            pieces: vec![&bytes],
-            source_type: SourceType::F32,
-            rows,
-            columns,
-        };
+        let source = WeightSource::new(vec![&bytes], SourceType::F32, rows, columns);
         let weight = B::store_weight(&source, bench.formats.weight, bench.device)?;
         // What the format keeps of the values is what the product is to be of.
         let kept = definition::host_values(&source, bench.formats.weight)?;
@@ -191,12 +186,7 @@ fn table<B: ModelBackend>(bench: &mut Bench<'_, B>, shapes: &ModelShapes) -> Res
     let (rows, columns) = (shapes.vocabulary, shapes.text.hidden_size);
     let values = bench.random.values(rows * columns, 1.0);
     let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-    let source = WeightSource {
-        pieces: vec![&bytes],
-        source_type: SourceType::F32,
-        rows,
-        columns,
-    };
+    let source = WeightSource::new(vec![&bytes], SourceType::F32, rows, columns);
     let table = B::store_table(&source, bench.formats.weight.of_tables(), bench.device)?;
     let ids = bench.random.sample(rows, SAMPLED);
     let indices: Vec<i32> = ids.iter().map(|&id| id as i32).collect();

@@ -255,6 +255,11 @@ impl Checkpoint {
         self.shards[entry.shard].file.release(entry.range.clone());
     }
 
+    /// As [`release`](Self::release), of a part of a tensor's bytes. Bytes that are no file's are left alone.
+    pub(super) fn release_bytes(&self, bytes: &[u8]) {
+        self.shards.iter().for_each(|shard| shard.file.release_bytes(bytes));
+    }
+
     /// Where the index and the shards disagree.
     pub(super) fn index_problems(&self) -> &[TensorProblem] {
         &self.index_problems

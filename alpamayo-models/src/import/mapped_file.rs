@@ -43,6 +43,16 @@ impl MappedFile {
         &self.bytes
     }
 
+    /// As [`release`](Self::release), of bytes that are this file's; others are left alone.
+    pub fn release_bytes(&self, bytes: &[u8]) {
+        let own = self.bytes.as_ptr_range();
+        let given = bytes.as_ptr_range();
+        if own.contains(&given.start) && given.end <= own.end {
+            let start = given.start.addr() - own.start.addr();
+            self.release(start..start + bytes.len());
+        }
+    }
+
     /// Lets the system take back the pages of `range`. Looking at them again reads them again.
     pub fn release(&self, range: Range<usize>) {
         #[cfg(unix)]

@@ -56,12 +56,7 @@ pub fn quantize(
         match &tensor.source {
             None => file.write_all(bytes).map_err(failed)?,
             Some((quantized, source_type)) => {
-                let source = WeightSource {
-                    pieces: vec![bytes],
-                    source_type: *source_type,
-                    rows: tensor.shape[0],
-                    columns: quantized.columns,
-                };
+                let source = WeightSource::new(vec![bytes], *source_type, tensor.shape[0], quantized.columns);
                 let words = quantized_words(&source, quantized.quantization).map_err(|source| Error::Weight {
                     field: tensor.name.clone(),
                     source,

@@ -10,11 +10,14 @@ use std::thread::JoinHandle;
 use alpamayo_backends::layers::SourceType;
 
 use super::checkpoint::{Checkpoint, TensorEntry};
-use super::values::first_non_finite;
+use super::values::{first_non_finite, first_non_finite_in_slabs};
 use crate::error::{Error, Result};
 
 /// Bytes that may be read ahead of the import.
 const WINDOW: usize = 256 << 20;
+/// Larger tensors are checked in slabs of so many bytes that are given back one by one. The import reads them again: mostly from
+/// the system's own memory, where the first reading has left them.
+const SLAB: usize = 64 << 20;
 
 /// A tensor to be read.
 #[derive(Debug, Clone)]
@@ -25,6 +28,17 @@ pub(super) struct Planned {
     pub entry: TensorEntry,
     /// Its element type.
     pub source_type: SourceType,
+}
+
+impl Planned {
+    fn is_large(&self) -> bool {
+        self.entry.size() > WINDOW
+    }
+
+    /// Bytes that are in memory once it is read.
+    fn held(&self) -> usize {
+        if self.is_large() { SLAB } else { self.entry.size() }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,13 +117,18 @@ impl ReadAhead {
         Ok(self.shared.checkpoint.bytes(&planned.entry))
     }
 
+    /// Gives the memory of a part of a tensor's bytes back, which may be read again.
+    pub fn release_bytes(&self, bytes: &[u8]) {
+        self.shared.checkpoint.release_bytes(bytes);
+    }
+
     /// Gives a tensor's memory back; its bytes are not needed any more.
     pub fn release(&self, number: usize) {
         let planned = &self.shared.plan[number];
         self.shared.checkpoint.release(&planned.entry);
         let mut state = self.shared.state();
         if matches!(state.status[number], Status::Read(_)) {
-            state.held = state.held.saturating_sub(planned.entry.size());
+            state.held = state.held.saturating_sub(planned.held());
         }
         state.status[number] = Status::Released;
         self.shared.changed.notify_all();
@@ -139,7 +158,7 @@ impl Shared {
             while !state.stop
                 && state.status[number] == Status::Waiting
                 && state.held > 0
-                && state.held.saturating_add(planned.entry.size()) > WINDOW
+                && state.held.saturating_add(planned.held()) > WINDOW
             {
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
@@ -170,9 +189,15 @@ impl Shared {
         }
         let planned = &self.plan[number];
         state.status[number] = Status::Reading;
-        state.held += planned.entry.size();
+        state.held += planned.held();
         drop(state);
-        let found = first_non_finite(self.checkpoint.bytes(&planned.entry), planned.source_type);
+        let bytes = self.checkpoint.bytes(&planned.entry);
+        let found = if planned.is_large() {
+            let release = |bytes: &[u8]| self.checkpoint.release_bytes(bytes);
+            first_non_finite_in_slabs(bytes, planned.source_type, SLAB, release)
+        } else {
+            first_non_finite(bytes, planned.source_type)
+        };
         let mut state = self.state();
         state.status[number] = Status::Read(found);
         self.changed.notify_all();

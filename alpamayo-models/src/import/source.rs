@@ -140,12 +140,9 @@ impl<'a, B: ModelBackend> CheckpointSource<'a, B> {
             return Err(self.other_shape(field, &[rows, &[columns]].concat()));
         }
         let (pieces, source_type) = self.stacked(&tensors)?;
-        let source = WeightSource {
-            pieces: pieces.iter().map(AsRef::as_ref).collect(),
-            source_type,
-            rows: rows.iter().sum(),
-            columns,
-        };
+        let release = |bytes: &[u8]| self.reader.release_bytes(bytes);
+        let source = pieces.iter().map(AsRef::as_ref).collect();
+        let source = WeightSource::new(source, source_type, rows.iter().sum(), columns).releasing(&release);
         let device = &self.device;
         let format = match source_type {
             SourceType::Quantized(quantization) if self.format.quantization().is_some() => quantization.into(),

@@ -22,6 +22,20 @@ pub(super) fn first_non_finite(bytes: &[u8], source_type: SourceType) -> Option<
         })
 }
 
+/// As [`first_non_finite`], in slabs of `slab` bytes (a multiple of every element's size), with a call after each.
+pub(super) fn first_non_finite_in_slabs(
+    bytes: &[u8],
+    source_type: SourceType,
+    slab: usize,
+    read: impl Fn(&[u8]),
+) -> Option<usize> {
+    bytes.chunks(slab).enumerate().find_map(|(number, bytes)| {
+        let found = first_non_finite(bytes, source_type);
+        read(bytes);
+        found.map(|position| number * slab / size(source_type) + position)
+    })
+}
+
 /// Bytes of an element, or of a word of few bits.
 fn size(source_type: SourceType) -> usize {
     match source_type {
@@ -99,6 +113,20 @@ mod tests {
                 bits.iter().flat_map(|bits| bits.to_le_bytes()[4 - size(source_type)..].to_vec()).collect();
             let wanted = to_f32(&bytes, source_type).iter().position(|value| !value.is_finite());
             prop_assert_eq!(first_non_finite(&bytes, source_type), wanted);
+        }
+
+        #[test]
+        fn slabs_are_read_one_by_one(
+            bits in prop::collection::vec(any::<u32>(), 0..300), slab in 1..50usize, source_type in any_type(),
+        ) {
+            let bytes: Vec<u8> =
+                bits.iter().flat_map(|bits| bits.to_le_bytes()[4 - size(source_type)..].to_vec()).collect();
+            let read = std::cell::RefCell::new(Vec::<u8>::new());
+            let found = first_non_finite_in_slabs(&bytes, source_type, 4 * slab, |bytes| read.borrow_mut().extend(bytes));
+            prop_assert_eq!(found, first_non_finite(&bytes, source_type));
+            let read = read.into_inner();
+            prop_assert_eq!(&read, &bytes[..read.len()]);
+            prop_assert!(found.is_some() || read.len() == bytes.len());
         }
 
         #[test]

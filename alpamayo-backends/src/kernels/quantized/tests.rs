@@ -25,12 +25,7 @@ fn bytes(rows: usize, columns: usize, seed: u32) -> Vec<u8> {
 }
 
 fn source(bytes: &[u8], rows: usize, columns: usize) -> WeightSource<'_> {
-    WeightSource {
-        pieces: vec![bytes],
-        source_type: SourceType::F32,
-        rows,
-        columns,
-    }
+    WeightSource::new(vec![bytes], SourceType::F32, rows, columns)
 }
 
 proptest! {
@@ -114,12 +109,12 @@ fn random_codes_are_balanced_and_end_with_the_row() {
                 "{column}"
             );
         }
-        let source = WeightSource {
-            pieces: vec![&bytes[..rows * row_bytes]],
-            source_type: SourceType::Quantized(scheme),
+        let source = WeightSource::new(
+            vec![&bytes[..rows * row_bytes]],
+            SourceType::Quantized(scheme),
             rows,
             columns,
-        };
+        );
         let values: Vec<f32> = host_values(&source, WeightFormat::F32).unwrap().iter::<f32>().collect();
         let count = values.len() as f32;
         let mean = values.iter().sum::<f32>() / count;

@@ -130,12 +130,12 @@ fn error<R: KernelRuntime>(linear: &Linear<Cube<R>>, x: &Tensor<Cube<R>, 2>, out
     let mut pairs = Vec::new();
     for at in sample(rows) {
         let words = weight.words.val().narrow(0, at, 1).into_data();
-        let source = WeightSource {
-            pieces: vec![words.as_bytes()],
-            source_type: SourceType::Quantized(weight.quantization),
-            rows: 1,
+        let source = WeightSource::new(
+            vec![words.as_bytes()],
+            SourceType::Quantized(weight.quantization),
+            1,
             columns,
-        };
+        );
         let values = host_values(&source, WeightFormat::F32).expect("a whole row was read");
         let values: Vec<f32> = values.iter::<f32>().collect();
         for token in [0, tokens / 2, tokens - 1] {
