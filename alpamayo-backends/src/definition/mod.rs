@@ -3,6 +3,7 @@
 //! These bodies run on any backend and are what kernels are tested against.
 
 mod attention;
+mod f16_range;
 mod fourier;
 mod host;
 mod linear;
