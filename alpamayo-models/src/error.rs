@@ -39,6 +39,25 @@ pub enum Error {
         source: alpamayo_backends::Error,
     },
 
+    /// The device has less memory than the model takes.
+    #[error(
+        "the model takes {} with weights in {format}, {device} has {}; choose {choice}",
+        gigabytes(*needed),
+        gigabytes(*available)
+    )]
+    DeviceMemory {
+        /// The device.
+        device: String,
+        /// How the weights would be stored.
+        format: &'static str,
+        /// Bytes of the weights and of the smallest cache.
+        needed: u64,
+        /// Bytes of the device's memory.
+        available: u64,
+        /// What to do.
+        choice: String,
+    },
+
     /// An argument of the pipeline has the wrong size or contradicts another.
     #[error("{argument}: {reason}")]
     Argument {
@@ -125,4 +144,9 @@ impl Error {
             reason: reason.into(),
         }
     }
+}
+
+/// Bytes for people.
+pub(crate) fn gigabytes(bytes: u64) -> String {
+    format!("{:.1} GB", bytes as f64 / 1e9)
 }

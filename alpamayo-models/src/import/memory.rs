@@ -6,6 +6,7 @@ use alpamayo_core::ModelConfig;
 use serde::Serialize;
 
 use super::layout::{ExpectedTensor, expected_tensors};
+use crate::error::{Error, Result, gigabytes};
 use crate::storage::stored_format;
 
 /// Images of one clip: four cameras, four frames each.
@@ -43,6 +44,15 @@ impl Workload {
                 .saturating_add(WORDS),
             generated_tokens: 256,
         }
+    }
+
+    /// One clip of 16 images of the smallest size, one sample of up to 256 tokens: a device without the memory for it drives nothing.
+    pub fn least(config: &ModelConfig) -> Self {
+        let smallest = ModelConfig {
+            max_pixels: config.min_pixels,
+            ..config.clone()
+        };
+        Self::one_clip(&smallest, 1)
     }
 
     /// Bytes of the cache: keys and values of all layers, the prompt once per clip.
@@ -111,6 +121,41 @@ pub fn memory_needs(config: &ModelConfig, workload: &Workload) -> Vec<MemoryNeed
                 .unwrap_or(0),
         })
         .collect()
+}
+
+/// Compares what a model takes at least with a device's memory, before anything is moved there.
+///
+/// # Errors
+/// [`Error::DeviceMemory`] where the weights and the smallest cache don't fit.
+pub(crate) fn check_memory(
+    config: &ModelConfig,
+    (weights, cache): (WeightFormat, CacheFormat),
+    device: &str,
+    available: u64,
+) -> Result<()> {
+    let cache = Workload::least(config).cache_bytes(config, cache);
+    let needed = |format| weight_bytes(config, format).saturating_add(cache);
+    if needed(weights) <= available {
+        return Ok(());
+    }
+    // The most exact first.
+    let fitting = WeightFormat::ALL
+        .into_iter()
+        .filter(|&format| needed(format) <= available);
+    let fitting: Vec<_> = fitting
+        .map(|format| format!("{} ({})", format.name(), gigabytes(needed(format))))
+        .collect();
+    let choice = match fitting.as_slice() {
+        [] => "a device with more".to_owned(),
+        formats => format!("weights in {}, or a device with more", formats.join(" or ")),
+    };
+    Err(Error::DeviceMemory {
+        device: device.to_owned(),
+        format: weights.name(),
+        needed: needed(weights),
+        available,
+        choice,
+    })
 }
 
 /// The precisions worth telling of a backend: weights and cache.

@@ -42,6 +42,7 @@ mod tests;
 
 pub use checkpoint::{Checkpoint, INDEX_FILE, QuantizedEntry, SINGLE_FILE, TensorEntry};
 pub use layout::{ExpectedTensor, Part, expected_tensors};
+pub(crate) use memory::check_memory;
 pub use memory::{MemoryNeed, Workload, memory_needs, weight_bytes};
 pub use problem::{TensorProblem, TensorProblems};
 pub use quantize::{QUANTIZATION_KEY, quantize};

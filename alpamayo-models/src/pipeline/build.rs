@@ -10,7 +10,7 @@ use alpamayo_core::{DeltaTokenizer, ImageProcessor, ModelConfig, Tokenizer, Unic
 use super::guard::guard;
 use super::options::LoadOptions;
 use crate::error::{Error, Result};
-use crate::import::{Checkpoint, CheckpointSource, ProgressCallback};
+use crate::import::{self, Checkpoint, CheckpointSource, ProgressCallback};
 use crate::network::Network;
 use crate::random::RandomParameters;
 use crate::vision::KeptTables;
@@ -59,7 +59,9 @@ impl<B: ModelBackend> Alpamayo<B> {
     ) -> Result<Self> {
         check_cache_format::<B>(device, options)?;
         let network = guard("initialising", || {
-            let mut source = RandomParameters::new(device, options.weight_format::<B>(device));
+            let format = options.weight_format::<B>(device);
+            check_memory::<B>(config, format, device, options)?;
+            let mut source = RandomParameters::new(device, format);
             Network::new(config, &mut source)
         })?;
         Self::from_network(network, config.clone(), tokenizer, device, options)
@@ -120,6 +122,20 @@ impl<B: ModelBackend> Alpamayo<B> {
     }
 }
 
+/// Whether the device has the memory for the model, where it tells.
+fn check_memory<B: ModelBackend>(
+    config: &ModelConfig,
+    weights: WeightFormat,
+    device: &B::Device,
+    options: &LoadOptions,
+) -> Result<()> {
+    let Some(available) = B::limits(device).memory else {
+        return Ok(());
+    };
+    let formats = (weights, options.cache_format::<B>(device));
+    import::check_memory(config, formats, &format!("{device:?}"), available)
+}
+
 /// Before anything is loaded: a cache is made only when the first clip comes.
 fn check_cache_format<B: ModelBackend>(device: &B::Device, options: &LoadOptions) -> Result<()> {
     guard("looking at the device", || {
@@ -158,6 +174,9 @@ fn network<B: ModelBackend>(
     let stored = checkpoint.quantization().map(WeightFormat::from);
     let format = options.weight_format.or(stored);
     let format = format.unwrap_or_else(|| options.weight_format::<B>(device));
+    // Matrices of few bits keep them where few bits are asked for.
+    let on_device = stored.filter(|_| format.quantization().is_some()).unwrap_or(format);
+    check_memory::<B>(config, on_device, device, options)?;
     let progress = options
         .progress
         .as_mut()

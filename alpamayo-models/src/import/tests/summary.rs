@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 
-use alpamayo_backends::layers::CacheFormat;
+use alpamayo_backends::layers::{CacheFormat, WeightFormat};
 use safetensors::Dtype;
 use safetensors::tensor::{TensorView, serialize};
 use tempfile::tempdir;
 
-use super::super::{Checkpoint, CheckpointSummary, Part, TensorProblem, Workload, memory_needs};
+use super::super::{Checkpoint, CheckpointSummary, Part, TensorProblem, Workload, check_memory, memory_needs};
 use super::{released_config, small_config, small_tensors, write_shards};
+use crate::error::Error;
 
 #[test]
 fn counts_what_is_there() {
@@ -97,4 +98,42 @@ fn numbers_that_no_memory_holds_are_counted_as_the_largest() {
     assert_eq!(summary.total.parameters, u64::MAX);
     assert_eq!(workload.cache_bytes(&config, CacheFormat::F32), u64::MAX);
     assert!(summary.memory.iter().all(|need| need.total_bytes() == u64::MAX));
+}
+
+#[test]
+fn a_device_with_too_little_memory_is_told_what_would_fit() {
+    let config = released_config();
+    let check =
+        |gigabytes: u64, weights, cache| check_memory(&config, (weights, cache), "cuda:0", gigabytes * 1_000_000_000);
+    for (gigabytes, weights, cache) in [
+        (80, WeightFormat::F32, CacheFormat::F32),
+        (24, WeightFormat::Bf16, CacheFormat::Bf16),
+        (16, WeightFormat::Int8, CacheFormat::Bf16),
+    ] {
+        check(gigabytes, weights, cache).unwrap();
+    }
+    let error = check(40, WeightFormat::F32, CacheFormat::F32).unwrap_err().to_string();
+    assert!(
+        error.contains("takes 45.") && error.contains("cuda:0 has 40.0 GB"),
+        "{error}"
+    );
+    assert!(error.contains("choose weights in bf16 (23."), "{error}");
+    let error = check(16, WeightFormat::Bf16, CacheFormat::Bf16).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            Error::DeviceMemory {
+                available: 16_000_000_000,
+                ..
+            }
+        ),
+        "{error}"
+    );
+    let error = error.to_string();
+    assert!(
+        error.contains("choose weights in int8 (1") && !error.contains("f32"),
+        "{error}"
+    );
+    let error = check(4, WeightFormat::Int4, CacheFormat::Bf16).unwrap_err().to_string();
+    assert!(error.ends_with("choose a device with more"), "{error}");
 }
