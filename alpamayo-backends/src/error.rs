@@ -87,6 +87,16 @@ pub enum Error {
         /// What to check.
         hint: &'static str,
     },
+    /// The build has the adapters that the device's backend would reach under another name.
+    #[error(
+        "this build has no {device}: it compiles kernels for this machine's graphics adapters in another way; ask for `{name}`"
+    )]
+    OtherName {
+        /// What was asked for.
+        device: String,
+        /// What to ask for.
+        name: String,
+    },
     /// The build has no backend at all.
     #[error("this build has no backend; compile with `--features flex` or another backend's feature")]
     NoBackend,

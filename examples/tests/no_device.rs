@@ -43,6 +43,10 @@ fn a_backend_that_is_not_in_the_build_or_on_the_machine() {
         let advice = match kind {
             kind if !kind.is_compiled() => format!("compile with `--features {}`", kind.feature()),
             BackendKind::Vulkan => "is a Vulkan driver installed".to_owned(),
+            // What compiles kernels for Vulkan doesn't compile them to WGSL besides.
+            BackendKind::WebGpu if BackendKind::Vulkan.is_compiled() && cfg!(target_os = "linux") => {
+                "ask for `vulkan:99`".to_owned()
+            }
             _ => format!("no device {device} on this machine"),
         };
         assert!(

@@ -95,6 +95,16 @@ impl BackendKind {
         }
     }
 
+    /// What this build calls this machine's graphics adapters, where it compiles kernels for them in a better way than this one.
+    pub(super) fn called_instead(self) -> Option<Self> {
+        match self {
+            #[cfg(feature = "wgpu")]
+            Self::WebGpu => Some(crate::instances::adapters::kind()).filter(|kind| *kind != self),
+            #[allow(unreachable_patterns)]
+            _ => None,
+        }
+    }
+
     /// The devices of this kind that this build and machine can run.
     pub(super) fn list(self) -> Vec<Found> {
         match self {

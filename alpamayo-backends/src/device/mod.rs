@@ -60,6 +60,12 @@ impl Device {
                 feature: self.kind.feature(),
             });
         }
+        if let Some(kind) = self.kind.called_instead() {
+            return Err(Error::OtherName {
+                device: self.to_string(),
+                name: Self { kind, ..*self }.to_string(),
+            });
+        }
         let found = self.kind.list();
         let names = found.iter().map(ToString::to_string).collect::<Vec<_>>();
         found
@@ -143,6 +149,14 @@ mod tests {
                 Ok(found) => panic!("{found} is not there"),
             }
         }
+    }
+
+    #[cfg(all(feature = "vulkan", target_os = "linux"))]
+    #[test]
+    fn adapters_have_one_name_which_is_told() {
+        let error = "wgpu:1".parse::<Device>().unwrap().check().unwrap_err();
+        assert!(matches!(error, Error::OtherName { .. }), "{error}");
+        assert!(error.to_string().contains("ask for `vulkan:1`"), "{error}");
     }
 
     proptest! {

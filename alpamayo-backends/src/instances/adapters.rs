@@ -28,6 +28,11 @@ pub(crate) fn open(device: Device) -> Result<WgpuDevice> {
     })
 }
 
+/// What this build calls this machine's adapters.
+pub(crate) fn kind() -> BackendKind {
+    native(AutoGraphicsApi::backend())
+}
+
 fn adapters(kind: BackendKind) -> Vec<(WgpuDevice, AdapterInfo)> {
     let backend = AutoGraphicsApi::backend();
     if native(backend) != kind {
