@@ -82,9 +82,15 @@ pub fn vector(columns: usize) -> usize {
 
 /// Enough cubes in as many dimensions as the device's limit asks for; kernels read their index from `CUBE_POS`.
 pub fn cubes(count: usize) -> CubeCount {
+    let [first, second] = split(count);
+    CubeCount::Static(first, second, 1)
+}
+
+/// Two extents within the limit of every device whose product is the count, or a little more.
+pub fn split(count: usize) -> [u32; 2] {
     const LIMIT: usize = 65_535;
-    let rows = count.div_ceil(LIMIT).max(1);
-    CubeCount::Static(count.div_ceil(rows) as u32, rows as u32, 1)
+    let second = count.div_ceil(LIMIT).max(1);
+    [count.div_ceil(second) as u32, second as u32]
 }
 
 /// Whether planes of exactly this many units can be counted on for sums.

@@ -30,6 +30,8 @@ pub(super) struct PrepareConfig {
 /// Where keys and values go: token `t` to entry `t / tokens`, position `start + t % tokens`. Strides in elements.
 #[derive(CubeType, CubeLaunch)]
 pub(super) struct Destination {
+    /// Tokens of all entries.
+    pub rows: u32,
     pub tokens: u32,
     pub start: u32,
     pub entry_stride: u32,
@@ -53,7 +55,8 @@ pub(super) struct Tables {
     pub scale: f32,
 }
 
-/// One group of `lanes` units per (token, head); cube `(token, block of heads)`.
+/// One group of `lanes` units per (token, head); cube `(token, block of heads, further tokens)`: one extent has no place for the
+/// patches of many clips.
 ///
 /// `query`, `key`, `value` are words: an f32 or two bf16 each. Queries leave as `[tokens, heads, head_dim]`, times `scale`.
 #[cube(launch_unchecked)]
@@ -72,7 +75,10 @@ pub(super) fn head_norm_rope_append<E: Float>(
     let pairs = comptime!(config.head_dim / 4);
     let steps = comptime!(pairs.div_ceil(config.lanes));
     let lane = UNIT_POS_X as usize;
-    let token = CUBE_POS_X as usize;
+    let token = CUBE_POS_Z as usize * CUBE_COUNT_X as usize + CUBE_POS_X as usize;
+    if token >= destination.rows as usize {
+        terminate!();
+    }
     let wanted = CUBE_POS_Y as usize * config.rows + UNIT_POS_Y as usize;
     let head = wanted.min(all_heads - 1);
     let is_query = head < config.heads;

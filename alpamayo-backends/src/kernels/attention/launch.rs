@@ -17,7 +17,7 @@ use super::plan::Plan;
 use super::problem::{ExtentsLaunch, KeyValuesLaunch, Problem, SourcesLaunch};
 use super::stream::Stream;
 use super::tensor_core::{TensorCoreConfig, tensor_core};
-use crate::kernels::tensors::cubes;
+use crate::kernels::tensors::{cubes, split};
 use crate::layers::{Attention, HeadNorms, Rotary};
 
 /// The backend of a runtime.
@@ -164,7 +164,8 @@ impl<'a, R: CubeRuntime> Prepare<'a, R> {
             rows: 4,
         };
         let blocks = (num_heads + 2 * num_key_value_heads).div_ceil(config.rows);
-        let count = CubeCount::Static(rows as u32, blocks as u32, 1);
+        let [first, second] = split(rows);
+        let count = CubeCount::Static(first, blocks as u32, second);
         let dim = CubeDim::new_2d(config.lanes as u32, config.rows as u32);
         match self.qkv.dtype {
             DType::BF16 => self.launch_as::<bf16>(count, dim, &query, target, config),
@@ -203,6 +204,7 @@ impl<'a, R: CubeRuntime> Prepare<'a, R> {
         config: PrepareConfig,
     ) {
         let destination = DestinationLaunch::new(
+            self.rows() as u32,
             self.tokens as u32,
             self.start as u32,
             target.entry_stride as u32,

@@ -274,3 +274,20 @@ proptest! {
         prop_assert!(distance(host(actual), host(expected)) < 2e-6);
     }
 }
+
+#[test]
+fn patches_of_many_clips_are_more_than_one_extent_of_a_dispatch_takes() {
+    // Six clips at the released size have 69,120 patches, and a dispatch at most 65,535 cubes along an axis.
+    let attention = Attention {
+        num_heads: 1,
+        num_key_value_heads: 1,
+        head_dim: 8,
+    };
+    let lengths = vec![11; 6_001];
+    let patches = 11 * 6_001;
+    let shape = [patches, attention.qkv_features()];
+    let actual =
+        super::vision::<_, f32, i32, u32>(tensor::<Gpu, 2>(1, shape), &attention, &rotary(patches, 8), &lengths);
+    let expected = definition::vision_attention(tensor::<Flex, 2>(1, shape), &attention, &rotary(patches, 8), &lengths);
+    assert!(distance(host(actual), host(expected)) < 2e-6);
+}
