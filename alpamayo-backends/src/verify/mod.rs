@@ -231,6 +231,26 @@ mod tests {
         }
     }
 
+    /// Heads of sizes that no attention kernel takes: the definitions run on the GPU.
+    #[cfg(feature = "wgpu")]
+    #[test]
+    fn heads_that_no_kernel_takes_are_computed_as_defined() {
+        let mut shapes = ModelShapes::small();
+        shapes.vision.hidden_size = 48;
+        (
+            shapes.vision.attention.num_heads,
+            shapes.vision.attention.num_key_value_heads,
+        ) = (4, 4);
+        shapes.vision.attention.head_dim = 12;
+        (shapes.text.attention.head_dim, shapes.expert.attention.head_dim) = (20, 20);
+        let checks = verify::<crate::instances::Wgpu>(&shapes, Formats::F32, &Default::default()).unwrap();
+        for check in &checks {
+            assert!(check.passed(), "{check:?}");
+        }
+        let attentions = checks.iter().filter(|check| check.operation.ends_with("_attention"));
+        assert_eq!(attentions.count(), 4);
+    }
+
     #[test]
     fn packed_weights_are_read_exactly() {
         for weight in [WeightFormat::Bf16, WeightFormat::Int8, WeightFormat::Int4] {
