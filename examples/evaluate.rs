@@ -70,7 +70,7 @@ impl Arguments {
 
     fn evaluate(&self) -> Result<Outcome, Box<dyn Error>> {
         let items = self.items()?;
-        let options = Options::new(&self.model, &self.sampling);
+        let options = Options::new(&self.model, &self.sampling)?;
         let mut results = ResultFile::open(&self.output.join("results.jsonl"), &options)?;
         let pending = run::pending(&items, &results, &self.run)?;
         let mut outcome = Outcome::default();

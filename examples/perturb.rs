@@ -99,9 +99,9 @@ impl Arguments {
         Ok(self.run.shard.of(&items).cloned().collect())
     }
 
-    fn flips(&self) -> Result<Option<Flips>, Box<dyn Error>> {
+    fn flips(&self, options: &Options) -> Result<Option<Flips>, Box<dyn Error>> {
         let Some(kind) = self.find_flip else { return Ok(None) };
-        let options = json!({ "drive": Options::new(&self.model, &self.sampling), "intent": kind });
+        let options = json!({ "drive": options, "intent": kind });
         let path = self.out.join(format!("flips_{}.jsonl", kind.name()));
         Ok(Some((kind, ResultFile::open(&path, &options)?)))
     }
@@ -110,9 +110,9 @@ impl Arguments {
         let sweep = Sweep::read(&self.spec.clone().unwrap_or_else(|| bundled_sweep("first")))?;
         let clips = self.clips()?;
         let (items, flip_items) = (grid(&sweep, &clips)?, flip_items(&sweep, &clips)?);
-        let options = Options::new(&self.model, &self.sampling);
+        let options = Options::new(&self.model, &self.sampling)?;
         let mut results = ResultFile::open(&self.out.join("results.jsonl"), &options)?;
-        let mut flips = self.flips()?;
+        let mut flips = self.flips(&options)?;
         let all = RunArguments {
             retry_failed: self.run.retry_failed,
             ..RunArguments::default()

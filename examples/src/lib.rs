@@ -7,6 +7,7 @@ pub mod doctor;
 pub mod error;
 pub mod evaluate;
 pub mod figure;
+pub mod hash;
 pub mod latency;
 pub mod parity;
 pub mod perturb;

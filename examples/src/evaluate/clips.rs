@@ -9,6 +9,7 @@ use alpamayo_core::Clip;
 use alpamayo_core::dataset::{Dataset, SampleOptions};
 
 use crate::error::{Error, Result};
+use crate::hash::Hash64;
 use crate::run::Item;
 
 /// Folders are looked into this deep.
@@ -161,14 +162,11 @@ fn key(path: &Path, base: &Path) -> String {
 
 /// The seed of a clip's draws, below 2⁵³ so that every reader of JSON keeps it whole.
 ///
-/// Clips draw independently, and a clip draws the same in whatever run, shard or order: the seed is a hash (FNV-1a) of the
+/// Clips draw independently, and a clip draws the same in whatever run, shard or order: the seed is a hash ([`Hash64`]) of the
 /// run's seed and of the clip's key. `drive --seed` with it repeats the clip's drive.
 pub fn clip_seed(seed: u64, key: &str) -> u64 {
-    let bytes = seed.to_le_bytes().into_iter().chain(key.bytes());
-    let hash = bytes.fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    // FNV's last bytes hardly reach its upper bits.
-    let mixed = (hash ^ hash >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    (mixed ^ mixed >> 29) & ((1 << 53) - 1)
+    let mut hash = Hash64::default();
+    hash.write(&seed.to_le_bytes());
+    hash.write(key.as_bytes());
+    hash.finish() & ((1 << 53) - 1)
 }

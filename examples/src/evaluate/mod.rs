@@ -1,5 +1,6 @@
 //! How well a model plans, over many clips.
 //!
+//! - [`checkpoint`]: which model, wherever its files lie;
 //! - [`clips`]: which clips, from folders, globs and datasets;
 //! - [`mod@drive`]: driving them;
 //! - [`record`]: what is kept of each, one line of a [`ResultFile`](crate::run::ResultFile);
@@ -9,6 +10,7 @@
 //! - [`export`]: the same as NumPy arrays;
 //! - [`page`]: the same to look at, with the worst and the best clips.
 
+pub mod checkpoint;
 pub mod clips;
 #[cfg(feature = "dataset")]
 pub mod dataset;
@@ -22,6 +24,7 @@ pub mod summary;
 #[cfg(test)]
 mod tests;
 
+pub use checkpoint::CheckpointId;
 pub use clips::ClipItem;
 pub use drive::drive;
 pub use record::{ClipRecord, Options};

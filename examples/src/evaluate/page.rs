@@ -6,7 +6,7 @@ use alpamayo_core::Trajectory;
 use alpamayo_core::metrics::{ConfidenceInterval, HORIZONS};
 
 use super::clips::ClipItem;
-use super::record::ClipRecord;
+use super::record::{ClipRecord, options_in_words};
 use super::summary::Summary;
 use crate::chart::{
     Axis, BarChart, BarSeries, Chart, Cloud, Histogram, Line, LineChart, Sample, ScatterChart, cumulative,
@@ -218,13 +218,8 @@ fn clips(count: usize) -> String {
 }
 
 fn introduction(summary: &Summary, rows: usize) -> Vec<String> {
-    let options = summary.options.as_object().into_iter().flatten();
-    let options: Vec<String> = options
-        .filter(|(_, value)| !value.is_null())
-        .map(|(name, value)| format!("{} {}", name.replace('_', " "), value.to_string().trim_matches('"')))
-        .collect();
     let mut paragraphs = vec![
-        format!("Options: {}.", options.join(", ")),
+        format!("Options: {}.", options_in_words(&summary.options)),
         format!(
             "Intervals hold the mean with {:.0} % confidence: {} draws of as many clips, with replacement. The baseline \
              drives straight on at the speed of t0.",

@@ -7,17 +7,20 @@ use alpamayo_core::metrics::{Comfort, ComfortLimits, Spread, comfort, spread};
 use alpamayo_core::{Trajectory, UnicycleActionSpace};
 use alpamayo_models::{DriveOptions, Plan};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
+use super::checkpoint::CheckpointId;
 use super::measures::Measures;
 use crate::cli::{ModelArguments, SamplingArguments};
+use crate::error::Result;
 use crate::figure::Track;
 use crate::run::BoxedError;
 
 /// What the results of a run depend on, in every line of it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Options {
-    /// The checkpoint's directory, as it was given.
-    pub checkpoint: String,
+    /// The checkpoint, with the backbone's configuration and the tokenizer.
+    pub checkpoint: CheckpointId,
     /// The backend's name, without the number of its device.
     pub backend: String,
     /// How weights are stored, where that was chosen.
@@ -42,14 +45,14 @@ pub struct Options {
 
 impl Options {
     /// What was asked for on the command line.
-    pub fn new(model: &ModelArguments, sampling: &SamplingArguments) -> Self {
+    ///
+    /// # Errors
+    /// Those of [`CheckpointId::of`].
+    pub fn new(model: &ModelArguments, sampling: &SamplingArguments) -> Result<Self> {
         let name = |value: Option<String>| value.map(|name| name.to_lowercase());
         let backend = &model.backend;
-        Self {
-            checkpoint: match &model.checkpoint {
-                Some(path) => path.display().to_string(),
-                None => "bundled nano".to_owned(),
-            },
+        Ok(Self {
+            checkpoint: CheckpointId::of(model)?,
             backend: backend.backend.kind.name().to_owned(),
             weights: name(backend.weights.map(|weights| format!("{weights:?}"))),
             cache: name(backend.cache.map(|cache| format!("{cache:?}"))),
@@ -60,8 +63,25 @@ impl Options {
             top_p: sampling.top_p,
             max_generation_length: sampling.max_generation_length,
             flow_steps: sampling.flow_steps,
-        }
+        })
     }
+}
+
+/// Options as a page shows them: those that were chosen, `samples 6, seed 42`.
+pub(crate) fn options_in_words(options: &Value) -> String {
+    let chosen = options.as_object().into_iter().flatten();
+    let words = chosen.filter(|(_, value)| !value.is_null()).map(|(name, value)| {
+        let value = match value {
+            Value::Object(parts) => parts.values().map(in_words).collect::<Vec<_>>().join(" "),
+            value => in_words(value),
+        };
+        format!("{} {value}", name.replace('_', " "))
+    });
+    words.collect::<Vec<_>>().join(", ")
+}
+
+fn in_words(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 /// One sample of a clip.

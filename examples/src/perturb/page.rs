@@ -4,7 +4,6 @@
 use std::collections::HashMap;
 
 use alpamayo_core::Clip;
-use serde_json::Value;
 
 use super::curves::{self, Curve};
 use super::flip::FlipRecord;
@@ -14,6 +13,7 @@ use super::rows::{Row, Rows};
 use super::summary::{AgainstNoise, Group, Mean, NOISE_FLOOR, Summary};
 use crate::error::Result;
 use crate::evaluate::ClipItem;
+use crate::evaluate::record::options_in_words;
 use crate::figure::{self, Extent, FigureInput};
 use crate::report::{Cell, Comparison, Page, Picture, Table, anchor};
 use crate::run::{Item, ResultFile};
@@ -74,13 +74,8 @@ pub fn page(sources: &Sources<'_>) -> Result<Page> {
 
 fn introduction(sources: &Sources<'_>) -> Vec<String> {
     let summary = sources.summary;
-    let options = sources.results.options().as_object().into_iter().flatten();
-    let options: Vec<String> = options
-        .filter(|(_, value)| !value.is_null())
-        .map(|(name, value)| format!("{} {}", name.replace('_', " "), plain(value)))
-        .collect();
     let mut paragraphs = vec![
-        format!("Options: {}.", options.join(", ")),
+        format!("Options: {}.", options_in_words(sources.results.options())),
         format!(
             "Each perturbed drive is compared with the clean one of the same clip, seed and flow noise, sample by sample. “{NOISE_FLOOR}” \
              is the clean clip against itself with another seed: what moves though nothing was changed. Means are over clips, intervals \
@@ -99,10 +94,6 @@ fn introduction(sources: &Sources<'_>) -> Vec<String> {
         paragraphs.push(format!("The table of pairs holds the {MOST_ROWS} that moved most."));
     }
     paragraphs
-}
-
-fn plain(value: &Value) -> String {
-    value.to_string().trim_matches('"').to_owned()
 }
 
 fn numbers(summary: &Summary) -> Vec<(String, String)> {
