@@ -39,7 +39,7 @@ struct Arguments {
     /// Look for the severity at which each clip's intent flips too, by bisection: of the words, or of the plan
     #[arg(long, value_name = "INTENT", num_args = 0..=1, require_equals = true, default_missing_value = "stated")]
     find_flip: Option<IntentKind>,
-    /// How many pairs of figures the page shows of each clip
+    /// How many pairs of figures the page shows of each clip: the first of every clip, further ones up to 120 in all; 0 for none
     #[arg(long, default_value_t = 2)]
     figures: usize,
     #[command(flatten)]

@@ -21,7 +21,7 @@ use crate::scene::Scene;
 
 /// The table of pairs holds this many; of more, those that moved most.
 const MOST_ROWS: usize = 5000;
-/// As many comparisons are drawn at most: each is two figures inside of the page.
+/// As many comparisons are drawn, unless there are more clips: each is two figures inside of the page.
 const MOST_COMPARISONS: usize = 120;
 const CHART: [f64; 2] = [480.0, 320.0];
 /// By what comparisons can be sorted.
@@ -45,7 +45,8 @@ pub struct Sources<'a> {
     pub summary: &'a Summary,
     /// The flips, if they were looked for.
     pub flips: Option<(IntentKind, &'a [FlipRecord])>,
-    /// How many pairs of each clip are drawn, those of different experiments that moved most.
+    /// How many pairs of each clip are drawn, those of different experiments that moved most. Every clip has its first one; the
+    /// others are left out where the page would hold too many.
     pub drawn_per_clip: usize,
 }
 
@@ -54,7 +55,8 @@ pub struct Sources<'a> {
 /// # Errors
 /// Where the file of results cannot be read, or a figure cannot be drawn.
 pub fn page(sources: &Sources<'_>) -> Result<Page> {
-    let comparisons = comparisons(sources)?;
+    let rows = to_be_drawn(sources.rows, sources.drawn_per_clip, MOST_COMPARISONS);
+    let comparisons = comparisons(sources, &rows.drawn)?;
     let drawn: Vec<&str> = comparisons.iter().map(|one| one.id.as_str()).collect();
     let mut tables = vec![groups_table(sources.summary)];
     if let Some((kind, flips)) = sources.flips {
@@ -63,7 +65,7 @@ pub fn page(sources: &Sources<'_>) -> Result<Page> {
     tables.push(pairs_table(sources.rows, &drawn));
     Ok(Page {
         title: "What moved".into(),
-        introduction: introduction(sources),
+        introduction: introduction(sources, &rows, comparisons.len()),
         numbers: numbers(sources.summary),
         charts: charts(sources),
         tables,
@@ -72,7 +74,7 @@ pub fn page(sources: &Sources<'_>) -> Result<Page> {
     })
 }
 
-fn introduction(sources: &Sources<'_>) -> Vec<String> {
+fn introduction(sources: &Sources<'_>, rows: &ToBeDrawn<'_>, drawn: usize) -> Vec<String> {
     let summary = sources.summary;
     let mut paragraphs = vec![
         format!("Options: {}.", options_in_words(sources.results.options())),
@@ -92,6 +94,19 @@ fn introduction(sources: &Sources<'_>) -> Vec<String> {
     }
     if sources.rows.rows.len() > MOST_ROWS {
         paragraphs.push(format!("The table of pairs holds the {MOST_ROWS} that moved most."));
+    }
+    if rows.left_out > 0 {
+        paragraphs.push(format!(
+            "Clean and perturbed are drawn side by side for each clip's pair that moved most, and for the {} others that moved most; \
+             {} more are in the table only.",
+            rows.others, rows.left_out
+        ));
+    }
+    let lost = rows.drawn.len() - drawn;
+    if lost > 0 {
+        paragraphs.push(format!(
+            "{lost} pairs are not drawn: their clips could not be read again."
+        ));
     }
     paragraphs
 }
@@ -228,8 +243,19 @@ fn pairs_table(found: &Rows, drawn: &[&str]) -> Table {
     Table::new("All pairs", columns, rows.iter().take(MOST_ROWS).map(row).collect())
 }
 
-/// Of each clip those pairs of different experiments that moved most, at the severity where they did; all in order of effect.
-fn to_be_drawn(found: &Rows, per_clip: usize) -> Vec<&Row> {
+/// The pairs whose figures a page shows.
+pub(super) struct ToBeDrawn<'a> {
+    /// In order of effect.
+    pub drawn: Vec<&'a Row>,
+    /// Those among them that are not their clips' first.
+    pub others: usize,
+    /// Pairs that were to be drawn, but would be too many.
+    pub left_out: usize,
+}
+
+/// Of each clip those pairs of different experiments that moved most, at the severity where they did: the first of every clip, the
+/// others while there are no more than `most` in all.
+pub(super) fn to_be_drawn(found: &Rows, per_clip: usize, most: usize) -> ToBeDrawn<'_> {
     let mut best: HashMap<(&str, &str), &Row> = HashMap::new();
     for row in &found.rows {
         let Some((experiment, _)) = &row.condition else {
@@ -240,23 +266,36 @@ fn to_be_drawn(found: &Rows, per_clip: usize) -> Vec<&Row> {
             *known = row;
         }
     }
+    let by_effect = |a: &&Row, b: &&Row| moved(b).total_cmp(&moved(a)).then_with(|| a.key.cmp(&b.key));
     let mut rows: Vec<&Row> = best.into_values().collect();
-    rows.sort_by(|a, b| moved(b).total_cmp(&moved(a)).then_with(|| a.key.cmp(&b.key)));
-    let mut drawn: HashMap<&str, usize> = HashMap::new();
-    rows.retain(|row| {
-        let count = drawn.entry(&row.clip).or_default();
+    rows.sort_by(by_effect);
+    let mut counts: HashMap<&str, usize> = HashMap::new();
+    let (mut drawn, mut others) = (Vec::new(), Vec::new());
+    for row in rows {
+        let count = counts.entry(&row.clip).or_default();
         *count += 1;
-        *count <= per_clip
-    });
-    rows.truncate(MOST_COMPARISONS);
-    rows
+        match *count {
+            count if count > per_clip => {}
+            1 => drawn.push(row),
+            _ => others.push(row),
+        }
+    }
+    let wanted = others.len();
+    others.truncate(most.saturating_sub(drawn.len()));
+    let kept = others.len();
+    drawn.extend(others);
+    drawn.sort_by(by_effect);
+    ToBeDrawn {
+        drawn,
+        others: kept,
+        left_out: wanted - kept,
+    }
 }
 
-fn comparisons(sources: &Sources<'_>) -> Result<Vec<Comparison>> {
+fn comparisons(sources: &Sources<'_>, rows: &[&Row]) -> Result<Vec<Comparison>> {
     let items: HashMap<String, &ClipItem> = sources.clips.iter().map(|clip| (clip.key(), clip)).collect();
     let mut clean: HashMap<(&str, u32), Drive> = HashMap::new();
     let mut comparisons = Vec::new();
-    let rows = to_be_drawn(sources.rows, sources.drawn_per_clip);
     for row in sources.rows.rows.iter().filter(|row| row.condition.is_none()) {
         let is_drawn = rows
             .iter()
