@@ -1,13 +1,14 @@
 //! A sweep with the trained miniature: in pieces, what is reused, what the bundled experiments find.
 
 use std::path::Path;
+use std::time::Duration;
 
 use alpamayo_backends::instances::Flex;
 use alpamayo_core::Clip;
 use alpamayo_core::perturb::{Severity, Sweep};
 use alpamayo_examples::cli::bundled;
 use alpamayo_examples::evaluate::ClipItem;
-use alpamayo_examples::perturb::grid::Task;
+use alpamayo_examples::perturb::grid::{Task, control_seed};
 use alpamayo_examples::perturb::record::{CleanRecord, Drive, PerturbedRecord};
 use alpamayo_examples::perturb::{
     GridItem, IntentKind, Record, bundled_sweep, drive_grid, find_flips, flip_items, grid,
@@ -229,10 +230,29 @@ fn a_flip_is_a_flip_of_its_own_drives() {
     let mut results = ResultFile::open(&path, &"options").unwrap();
     let pending = run::pending(&items, &results, &RunArguments::default()).unwrap();
     let kind = IntentKind::Stated;
+    // Eight drives take longer than this: it stops between two of them, and leaves nothing behind.
+    let interrupt = Interrupt::default();
+    let stopped = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(200));
+            interrupt.request();
+        });
+        find_flips(&model, &options(), kind, &mut results, &pending, &interrupt).unwrap()
+    });
+    assert_eq!((stopped.done, stopped.failed, stopped.interrupted), (0, 0, true));
     let found = find_flips(&model, &options(), kind, &mut results, &pending, &Interrupt::default()).unwrap();
     assert_eq!((found.done, found.failed), (1, 0));
     let record = results.record(&items[0].key()).unwrap().unwrap().unwrap();
     assert_eq!(record.clean.to_string(), "stop");
+    let seed = control_seed(5, &record.clip, 1);
+    let control = model.drive(
+        &Clip::read(bundled("clips/red_light")).unwrap(),
+        &DriveOptions { seed, ..options() },
+    );
+    assert_eq!(
+        Drive::new(&control.unwrap(), seed, 0.1).unwrap().intent(kind),
+        record.control
+    );
     let flip = record.flip.expect("without its front cameras the light is not seen");
     let clip = Clip::read(bundled("clips/red_light")).unwrap();
     let intent_at = |severity| {

@@ -1,5 +1,6 @@
 //! A sweep as charts: severity curves, the effect of each experiment at its most, where intents flip.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use super::flip::FlipRecord;
@@ -132,7 +133,7 @@ fn short_name(group: &Group) -> String {
     }
 }
 
-/// The share of clips whose intent has flipped up to a severity, by experiment.
+/// The share of clips whose intent has flipped up to a severity, by experiment; dashed the share that another seed flips.
 pub fn flip_curves(flips: &[FlipRecord], kind: IntentKind) -> Vec<Curve> {
     let mut experiments: Vec<&str> = Vec::new();
     for record in flips {
@@ -150,6 +151,10 @@ pub fn flip_curves(flips: &[FlipRecord], kind: IntentKind) -> Vec<Curve> {
             x: Axis::new("severity").at_least(0.0, 1.0),
             y: Axis::new("share of clips (%)").range(0.0, 100.0),
             lines: lines.collect(),
+            levels: by_seed(flips)
+                .map(|share| (share, "other seeds".to_owned()))
+                .into_iter()
+                .collect(),
             legend: true,
             ..LineChart::default()
         };
@@ -162,6 +167,16 @@ pub fn flip_curves(flips: &[FlipRecord], kind: IntentKind) -> Vec<Curve> {
         Curve { name, chart }
     });
     charts.collect()
+}
+
+/// The share in % that another seed flips, of all clips and repetitions.
+fn by_seed(flips: &[FlipRecord]) -> Option<f64> {
+    let flipped: HashMap<(&str, u32), bool> = flips
+        .iter()
+        .map(|record| ((record.clip.as_str(), record.repetition), record.flips_by_seed()))
+        .collect();
+    let count = flipped.values().filter(|flips| **flips).count();
+    (!flipped.is_empty()).then(|| count as f64 / flipped.len() as f64 * 100.0)
 }
 
 /// A staircase that rises at each flip.

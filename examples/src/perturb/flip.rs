@@ -10,12 +10,12 @@ use alpamayo_models::{Alpamayo, DriveOptions};
 use serde::{Deserialize, Serialize};
 
 use super::drive::{Driver, LastClip, Named};
-use super::grid::{Condition, drive_seed};
+use super::grid::{Condition, control_seed, drive_seed};
 use super::record::IntentKind;
 use crate::error::Result;
 use crate::evaluate::ClipItem;
 use crate::evaluate::clips::clip_seed;
-use crate::run::{self, BoxedError, Interrupt, Item, Outcome, ResultFile};
+use crate::run::{self, BoxedError, Interrupt, Interrupted, Item, Outcome, ResultFile};
 
 /// How often the interval is halved: a flip is found to 1/64 of the severity.
 pub const HALVINGS: u32 = 6;
@@ -98,10 +98,20 @@ pub struct FlipRecord {
     pub spec: alpamayo_core::perturb::PerturbationSpec,
     /// The intent of the clean clip.
     pub clean: Intent,
+    /// The intent of the clean clip with another seed, [`control_seed`]: where that is another one, so may be a flip that has nothing to
+    /// do with the experiment.
+    pub control: Intent,
     /// What was tried, in order.
     pub probes: Vec<Probe>,
     /// The flip; `None` where the intent at severity 1 is the clean one.
     pub flip: Option<Flip>,
+}
+
+impl FlipRecord {
+    /// Whether another seed is enough to flip the intent.
+    pub fn flips_by_seed(&self) -> bool {
+        self.control != self.clean
+    }
 }
 
 /// Looks for a severity at which `intent_at` is not `clean`: severity 1 is tried first, then the interval between a severity
@@ -147,7 +157,8 @@ fn in_steps(steps: u32) -> Severity {
     Severity::new(f64::from(steps) / f64::from(1u32 << HALVINGS)).unwrap_or_default()
 }
 
-/// Looks for the flips that are `pending`.
+/// Looks for the flips that are `pending`. An interrupt ends it behind the current drive; a search that it ends begins anew when the
+/// run goes on.
 ///
 /// # Errors
 /// Where a line cannot be written; what goes wrong with an item becomes its line.
@@ -162,7 +173,7 @@ pub fn find_flips<B: ModelBackend>(
     let last = LastClip::default();
     let mut driver = Driver::new(model, options);
     let prepare = |item: &FlipItem<'_>| Ok(last.read(item.clip)?);
-    let work = |item: &FlipItem<'_>, clip: Arc<Clip>| find(&mut driver, item, &clip, kind);
+    let work = |item: &FlipItem<'_>, clip: Arc<Clip>| find(&mut driver, item, &clip, kind, interrupt);
     run::run(results, pending, interrupt, prepare, work)
 }
 
@@ -171,12 +182,17 @@ fn find<B: ModelBackend>(
     item: &FlipItem<'_>,
     clip: &Clip,
     kind: IntentKind,
+    interrupt: &Interrupt,
 ) -> Result<FlipRecord, BoxedError> {
     let key = item.clip.key();
     let named = Named { key: &key, clip };
     let seed = drive_seed(driver.seed(), &key, item.repetition);
     let clean = driver.clean(named, seed)?.intent(kind);
+    let control = driver.clean(named, control_seed(driver.seed(), &key, item.repetition))?;
     let (probes, flip) = bisect(clean, |severity| -> Result<Intent, BoxedError> {
+        if interrupt.is_requested() {
+            return Err(Interrupted.into());
+        }
         let spec = item.sweep.spec(item.experiment, severity)?;
         let (drive, _) = driver.perturbed(named, &spec, &spec.apply(clip)?, seed)?;
         Ok(drive.intent(kind))
@@ -188,6 +204,7 @@ fn find<B: ModelBackend>(
         experiment: item.condition.experiment.clone(),
         spec: item.condition.spec.clone(),
         clean,
+        control: control.intent(kind),
         probes,
         flip,
     })

@@ -91,7 +91,8 @@ pub fn write_summary(summary: &Summary, path: &Path) -> Result<()> {
     write(path, &head, rows)
 }
 
-/// Writes a row per clip and experiment: the clean intent, and the severity and the intent where it flips.
+/// Writes a row per clip and experiment: the clean intent, that with another seed (the noise floor), and the severity and the intent
+/// where it flips.
 ///
 /// # Errors
 /// [`Error::Io`].
@@ -103,6 +104,8 @@ pub fn write_flips(flips: &[FlipRecord], kind: IntentKind, path: &Path) -> Resul
         "seed",
         "intent",
         "clean",
+        "other_seed",
+        "flips_by_seed",
         "flips_above",
         "flips_at",
         "to",
@@ -117,6 +120,8 @@ pub fn write_flips(flips: &[FlipRecord], kind: IntentKind, path: &Path) -> Resul
             record.seed.to_string(),
             kind.name().to_owned(),
             record.clean.to_string(),
+            record.control.to_string(),
+            u8::from(record.flips_by_seed()).to_string(),
             number(flip.map(|flip| flip.below.value())),
             number(flip.map(|flip| flip.at.value())),
             flip.map_or(String::new(), |flip| flip.intent.to_string()),

@@ -248,6 +248,7 @@ fn flips() -> Vec<FlipRecord> {
         experiment: FOG.to_owned(),
         spec: sweep.spec(&sweep.experiments[0], severity(1.0)).unwrap(),
         clean,
+        control: if clip == "barriers" { intent } else { clean },
         probes: vec![Probe {
             severity: severity(1.0),
             intent,
@@ -277,9 +278,17 @@ fn flips_are_looked_for_where_there_is_something_between_off_and_on() {
 
 #[test]
 fn flips_rise_to_the_share_of_clips_that_flip() {
-    let curves = curves::flip_curves(&flips(), IntentKind::Stated);
+    // A clip counts once, however many experiments its flips are looked for in.
+    let mut found = flips();
+    found.extend(flips().into_iter().take(2).map(|record| FlipRecord {
+        experiment: "rain".to_owned(),
+        ..record
+    }));
+    let curves = curves::flip_curves(&found, IntentKind::Stated);
     assert_eq!(curves[0].name, "flips_stated");
     let third = 100.0 / 3.0;
+    let (level, name) = &curves[0].chart.levels[0];
+    assert!((level - third).abs() < 1e-9 && name == "other seeds", "{level} {name}");
     let expected = [
         [0.0, 0.0],
         [0.25, 0.0],
@@ -340,10 +349,15 @@ fn tables_hold_what_the_lines_hold() {
     tables::write_flips(&flips(), IntentKind::Stated, &folder.path().join("flips.csv")).unwrap();
     let lines = read("flips.csv");
     assert_eq!(
-        lines[1].iter().skip(5).take(4).collect::<Vec<_>>(),
-        ["stop", "0", "0.25", "keep"]
+        lines[0].iter().skip(5).take(3).collect::<Vec<_>>(),
+        ["clean", "other_seed", "flips_by_seed"]
     );
-    assert_eq!(&lines[2][7], "");
+    assert_eq!(
+        lines[1].iter().skip(5).take(6).collect::<Vec<_>>(),
+        ["stop", "stop", "0", "0", "0.25", "keep"]
+    );
+    assert_eq!(&lines[2][9], "");
+    assert_eq!([&lines[3][6], &lines[3][7]], ["keep", "1"]);
 }
 
 #[test]
@@ -388,6 +402,7 @@ fn a_page_shows_of_each_clip_what_moved_most() {
     for words in [
         "<h2>Experiments</h2>",
         "<h2>Where the stated intent flips</h2>",
+        "with another seed",
         "<h2>All pairs</h2>",
         "<del>Stop",
     ] {

@@ -3,10 +3,17 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use thiserror::Error;
+
 use crate::error::Result;
 
 /// What a shell reports for a program that Ctrl-C ended.
 const EXIT_CODE: i32 = 130;
+
+/// What an item's work returns that was stopped half-way by an [`Interrupt`]: the item stays to be done.
+#[derive(Clone, Copy, Debug, Error)]
+#[error("stopped before its end")]
+pub struct Interrupted;
 
 /// Whether someone asked for an end. Clones share it.
 #[derive(Clone, Debug, Default)]
@@ -25,7 +32,7 @@ impl Interrupt {
             if requested.0.swap(true, Ordering::SeqCst) {
                 std::process::exit(EXIT_CODE);
             }
-            eprintln!("\nstopping behind the current item; Ctrl-C again stops at once");
+            eprintln!("\nstopping behind the current drive; Ctrl-C again stops at once");
         })?;
         Ok(interrupt)
     }

@@ -54,6 +54,6 @@ mod runner;
 mod tests;
 
 pub use arguments::{RunArguments, Shard};
-pub use interrupt::Interrupt;
+pub use interrupt::{Interrupt, Interrupted};
 pub use results::{ResultFile, State};
 pub use runner::{BoxedError, Item, Outcome, pending, run};

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::arguments::RunArguments;
-use super::interrupt::Interrupt;
+use super::interrupt::{Interrupt, Interrupted};
 use super::progress::Progress;
 use super::results::{ResultFile, State};
 use crate::error::{Error, Result};
@@ -58,7 +58,8 @@ pub fn pending<'a, I: Item, R: Serialize + DeserializeOwned>(
 /// Does `items` in their order; every one of them becomes a line of `results`.
 ///
 /// `prepare` runs on a thread of its own, one item ahead of `work`, which runs on the calling thread. What either of them
-/// returns as an error, or panics with, is the item's error, and the run goes on. `interrupt` is looked at between items.
+/// returns as an error, or panics with, is the item's error, and the run goes on. `interrupt` is looked at between items; work
+/// that looks at it too ends the run with [`Interrupted`], without a line.
 ///
 /// # Errors
 /// [`Error::Io`] where a line cannot be written.
@@ -91,10 +92,18 @@ pub fn run<I: Item, P: Send, R: Serialize + DeserializeOwned>(
             }
             let key = item.key();
             let result = prepared.and_then(|prepared| caught(|| work(item, prepared)));
-            results.append(&key, result.as_ref().map_err(String::as_str))?;
             match result {
-                Ok(_) => outcome.done += 1,
+                Ok(record) => {
+                    results.append(&key, Ok(&record))?;
+                    outcome.done += 1;
+                }
+                Err(error) if error.is::<Interrupted>() => {
+                    outcome.interrupted = true;
+                    break;
+                }
                 Err(error) => {
+                    let error = words(error.as_ref());
+                    results.append(&key, Err(&error))?;
                     outcome.failed += 1;
                     progress.failure(&key, &error);
                 }
@@ -105,14 +114,14 @@ pub fn run<I: Item, P: Send, R: Serialize + DeserializeOwned>(
     })
 }
 
-/// The result, or the words of its error and of what caused it, or those of a panic.
-fn caught<T>(work: impl FnOnce() -> std::result::Result<T, BoxedError>) -> std::result::Result<T, String> {
+/// The result, or its error, or the words of a panic.
+fn caught<T>(work: impl FnOnce() -> std::result::Result<T, BoxedError>) -> std::result::Result<T, BoxedError> {
     match catch_unwind(AssertUnwindSafe(work)) {
-        Ok(result) => result.map_err(|error| words(error.as_ref())),
+        Ok(result) => result,
         Err(payload) => {
             let text = payload.downcast_ref::<&str>().copied();
             let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-            Err(format!("a panic: {}", text.unwrap_or("it gave no reason")))
+            Err(format!("a panic: {}", text.unwrap_or("it gave no reason")).into())
         }
     }
 }

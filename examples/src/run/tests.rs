@@ -261,6 +261,33 @@ fn an_interrupt_stops_behind_the_current_item() {
 }
 
 #[test]
+fn work_that_is_stopped_half_way_leaves_no_line() {
+    let (_folder, path) = folder();
+    let items = words(&["a", "b", "c"]);
+    let interrupt = Interrupt::default();
+    let mut results: ResultFile<usize> = ResultFile::open(&path, &()).unwrap();
+    let all = pending(&items, &results, &RunArguments::default()).unwrap();
+    let outcome = run(
+        &mut results,
+        &all,
+        &interrupt,
+        |_| Ok(()),
+        |item, ()| {
+            if item.0 == "b" {
+                interrupt.request();
+                return Err(Interrupted.into());
+            }
+            Ok(1)
+        },
+    );
+    let outcome = outcome.unwrap();
+    assert_eq!((outcome.done, outcome.failed, outcome.interrupted), (1, 0, true));
+    let left = pending(&items, &results, &RunArguments::default()).unwrap();
+    assert_eq!(left.iter().map(|item| item.0.as_str()).collect::<Vec<_>>(), ["b", "c"]);
+    assert_eq!(results.records().count(), 1);
+}
+
+#[test]
 fn the_next_item_is_prepared_meanwhile_and_no_more_than_two_wait() {
     let (_folder, path) = folder();
     let items = words(&["a", "b", "c", "d", "e", "f"]);
