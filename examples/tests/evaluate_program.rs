@@ -1,74 +1,52 @@
 //! The program `evaluate` as a person runs it: stopped with Ctrl-C, then started again.
 #![cfg(unix)]
 
+mod program;
+
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use alpamayo_examples::cli::bundled;
+use program::{lines, press_ctrl_c, wait_for_lines};
 
-/// Clips of the run.
+/// Clips of the run that is stopped.
 const CLIPS: usize = 12;
 /// Lines that are waited for before Ctrl-C.
 const LINES: usize = 2;
 
-/// The program, which `cargo test` builds beside the tests.
-fn program() -> PathBuf {
-    let tests = std::env::current_exe().unwrap();
-    let program = tests.ancestors().nth(2).unwrap().join("examples/evaluate");
-    let advice = "build it with `cargo build -p alpamayo-examples --example evaluate`";
-    assert!(program.is_file(), "{} is not there; {advice}", program.display());
-    program
-}
-
-fn evaluate(clips: &Path, output: &Path) -> Child {
-    Command::new(program())
+fn evaluate(clips: &Path, output: &Path, most_tokens: u32) -> Child {
+    Command::new(program::program("evaluate"))
         .arg(clips)
         .arg("--output")
         .arg(output)
-        .args([
-            "--samples",
-            "1",
-            "--top-k",
-            "1",
-            "--max-generation-length",
-            "64",
-            "--cases",
-            "1",
-            "--npz",
-        ])
+        .args(["--samples", "1", "--top-k", "1", "--cases", "1", "--npz"])
+        .args(["--max-generation-length", &most_tokens.to_string()])
         .stdout(Stdio::null())
         .spawn()
         .unwrap()
 }
 
-fn lines(results: &Path) -> Vec<String> {
-    let text = fs::read_to_string(results).unwrap_or_default();
-    text.lines().map(str::to_owned).collect()
+/// So many clips, which are three of the bundled ones again and again.
+fn link_clips(clips: &Path, count: usize) {
+    fs::create_dir(clips).unwrap();
+    for number in 0..count {
+        let name = ["barriers", "pedestrian", "slow_truck"][number % 3];
+        symlink(bundled("clips").join(name), clips.join(format!("{number:04}_{name}"))).unwrap();
+    }
 }
 
 #[test]
 fn ctrl_c_ends_behind_a_clip_and_the_same_command_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     let (clips, output) = (folder.path().join("clips"), folder.path().join("output"));
-    fs::create_dir(&clips).unwrap();
-    for number in 0..CLIPS {
-        let name = ["barriers", "pedestrian", "slow_truck"][number % 3];
-        symlink(bundled("clips").join(name), clips.join(format!("{number:02}_{name}"))).unwrap();
-    }
+    link_clips(&clips, CLIPS);
     let results = output.join("results.jsonl");
 
-    let mut child = evaluate(&clips, &output);
-    let started = Instant::now();
-    while lines(&results).len() < LINES {
-        assert!(started.elapsed() < Duration::from_secs(300), "no line was written");
-        assert_eq!(child.try_wait().unwrap(), None, "it ended by itself");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
-    assert!(killed.unwrap().success());
+    let mut child = evaluate(&clips, &output, 64);
+    wait_for_lines(&mut child, &results, LINES);
+    press_ctrl_c(&child);
     assert_eq!(child.wait().unwrap().code(), Some(130));
     let before = lines(&results);
     assert!((LINES..CLIPS).contains(&before.len()), "{} lines", before.len());
@@ -82,7 +60,7 @@ fn ctrl_c_ends_behind_a_clip_and_the_same_command_goes_on() {
     };
     summary(before.len());
 
-    assert!(evaluate(&clips, &output).wait().unwrap().success());
+    assert!(evaluate(&clips, &output, 64).wait().unwrap().success());
     let after = lines(&results);
     assert_eq!(after[..before.len()], before);
     let mut keys: Vec<String> = after
