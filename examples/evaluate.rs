@@ -86,15 +86,15 @@ impl Arguments {
         Ok(outcome)
     }
 
-    /// Writes everything that is made of the file of results.
+    /// Writes everything that is made of the file of results, of these items.
     fn report(&self, items: &[ClipItem], results: &ResultFile<ClipRecord>) -> Result<(), Box<dyn Error>> {
-        let summary = Summary::new(results, self.sampling.samples)?;
+        let summary = Summary::new(results, items, self.sampling.samples)?;
         std::fs::write(self.output.join("summary.txt"), summary.to_string())?;
         let json = serde_json::to_string_pretty(&summary)?;
         std::fs::write(self.output.join("summary.json"), json + "\n")?;
         page::page(results, &summary, items, self.cases)?.write(&self.output.join("report.html"))?;
         if self.npz {
-            export::write(results, self.sampling.samples, &self.output.join("results.npz"))?;
+            export::write(results, items, self.sampling.samples, &self.output.join("results.npz"))?;
         }
         println!("{summary}\n{}", self.output.join("report.html").display());
         Ok(())

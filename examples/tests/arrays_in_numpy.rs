@@ -44,7 +44,7 @@ fn numpy_reads_the_arrays_of_an_evaluation() {
     let pending: Vec<_> = items.iter().collect();
     drive(&model, &options, &mut results, &pending, &Interrupt::default()).unwrap();
     let path = folder.path().join("results.npz");
-    export::write(&results, 2, &path).unwrap();
+    export::write(&results, &items, 2, &path).unwrap();
 
     let python = std::env::var("PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let output = Command::new(&python).args(["-c", SCRIPT]).arg(&path).output();

@@ -62,7 +62,7 @@ fn clips_of_a_dataset_are_evaluated_and_drawn() {
             assert!(id != WHOLE && error.contains(id), "{key}: {error}");
         }
     }
-    let summary = Summary::new(&results, 1).unwrap();
+    let summary = Summary::new(&results, &items, 1).unwrap();
     assert_eq!((summary.clips, summary.failures.len()), (2, 8));
     let html = page::page(&results, &summary, &items, 1).unwrap().to_html();
     assert!(html.contains(WHOLE) && html.contains("<image "));

@@ -73,3 +73,33 @@ fn ctrl_c_ends_behind_a_clip_and_the_same_command_goes_on() {
     summary(CLIPS);
     assert!(output.join("report.html").is_file() && output.join("results.npz").is_file());
 }
+
+/// What a running program holds in memory, in KiB.
+#[cfg(target_os = "linux")]
+fn resident_kib(child: &Child) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+#[ignore = "drives a thousand clips, which takes minutes"]
+fn a_thousand_clips_need_no_more_memory_than_a_hundred() {
+    let folder = tempfile::tempdir().unwrap();
+    let (clips, output) = (folder.path().join("clips"), folder.path().join("output"));
+    // A few more, so that the last measurement is one of driving.
+    link_clips(&clips, 1010);
+    let mut child = evaluate(&clips, &output, 8);
+    let mut at = |count: usize| {
+        wait_for_lines(&mut child, &output.join("results.jsonl"), count);
+        resident_kib(&child)
+    };
+    let [hundred, thousand] = [at(100), at(1000)];
+    assert!(child.wait().unwrap().success());
+    println!("{hundred} KiB with 100 lines, {thousand} KiB with 1000");
+    assert!(
+        thousand.abs_diff(hundred) * 10 <= hundred,
+        "{hundred} KiB with 100 lines, {thousand} KiB with 1000"
+    );
+}

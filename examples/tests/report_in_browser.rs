@@ -221,7 +221,7 @@ fn the_page_of_an_evaluation_works_from_disk() {
     let mut results = ResultFile::open(&folder.path().join("results.jsonl"), &()).unwrap();
     let pending: Vec<_> = items.iter().collect();
     drive(&model, &options, &mut results, &pending, &Interrupt::default()).unwrap();
-    let summary = Summary::new(&results, 2).unwrap();
+    let summary = Summary::new(&results, &items, 2).unwrap();
     let page = page::page(&results, &summary, &items, 2).unwrap();
 
     let expected = "clips=6\n\

@@ -1,19 +1,21 @@
 //! A run as NumPy arrays.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 
 use npyz::{AutoSerialize, DType, TypeStr, WriteOptions, WriterBuilder};
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
+use super::clips::ClipItem;
 use super::metrics::{self, Metric};
-use super::record::ClipRecord;
+use super::record::{ClipRecord, SampleRecord};
 use crate::error::{Error, Result};
 use crate::run::ResultFile;
 
-/// Writes everything but the warnings to an `.npz` file; `samples` are those per clip.
+/// Writes everything but the warnings of `items` to an `.npz` file; `samples` are those per clip. In memory are the keys and a few
+/// numbers per clip: words and poses are read again, array by array.
 ///
 /// Clips come in the order of the file of results, first axis of every array but those of failures:
 ///
@@ -31,50 +33,58 @@ use crate::run::ResultFile;
 ///
 /// # Errors
 /// [`Error::Array`], [`Error::Io`], and where the file of results cannot be read.
-pub fn write(results: &ResultFile<ClipRecord>, samples: usize, path: &Path) -> Result<()> {
-    let mut arrays = Arrays::new(samples);
-    for entry in results.records() {
-        match entry? {
-            (key, Ok(record)) => arrays.push(key, &record),
-            (key, Err(error)) => {
-                arrays.failed_key.push(key);
-                arrays.failed_error.push(error);
-            }
-        }
-    }
-    let file = File::create(path).map_err(Error::io("create", path))?;
-    let mut archive = Archive {
-        zip: ZipWriter::new(BufWriter::new(file)),
-        path: path.to_path_buf(),
+pub fn write(results: &ResultFile<ClipRecord>, items: &[ClipItem], samples: usize, path: &Path) -> Result<()> {
+    let columns = Columns::read(results, items, samples)?;
+    let mut archive = Archive::create(path)?;
+    columns.write(&mut archive)?;
+    let (clips, steps) = (columns.key.len(), columns.steps);
+    let records = || {
+        results.records_of(items).filter_map(|entry| match entry {
+            Ok((_, outcome)) => outcome.ok().map(Ok),
+            Err(error) => Some(Err(error)),
+        })
     };
-    arrays.write(&mut archive)?;
-    archive.text("options", &[], &[results.options().to_string()])?;
-    let file = archive
-        .zip
-        .finish()
-        .map_err(|error| Error::io("write", path)(error.into()))?;
-    file.into_inner()
-        .map(drop)
-        .map_err(|error| Error::io("write", path)(error.into_error()))
+    let [name, coc, reasoning] = columns.widths;
+    let rows = records().map(|record| Ok(vec![record?.name]));
+    archive.text("name", &[clips], name, rows)?;
+    let rows = records().map(|record| Ok(vec![record?.coc.unwrap_or_default()]));
+    archive.text("coc", &[clips], coc, rows)?;
+    let rows = records().map(|record| Ok(record?.samples.into_iter().map(|sample| sample.reasoning).collect()));
+    archive.text("reasoning", &[clips, samples], reasoning, rows)?;
+    let rows = records().map(|record| Ok(poses(&record?.samples)));
+    archive.numbers("xyz", &[clips, samples, steps, 3], rows)?;
+    let rows = records().map(|record| Ok(record?.samples.into_iter().flat_map(|sample| sample.yaw).collect()));
+    archive.numbers("yaw", &[clips, samples, steps], rows)?;
+    let rows = records().map(|record| {
+        let truth = record?.truth.unwrap_or_else(|| vec![[f32::NAN; 3]; steps]);
+        Ok(truth.into_flattened())
+    });
+    archive.numbers("truth_xyz", &[clips, steps, 3], rows)?;
+    archive.all_text("options", &[], &[results.options().to_string()])?;
+    archive.finish()
 }
 
-/// Arrays row by row.
-struct Arrays {
+fn poses(samples: &[SampleRecord]) -> Vec<f32> {
+    samples
+        .iter()
+        .flat_map(|sample| sample.xyz.as_flattened())
+        .copied()
+        .collect()
+}
+
+/// What is kept of every clip: numbers, and how long words are.
+struct Columns {
     samples: usize,
     steps: usize,
+    /// Letters of the longest name, sentence of a person's, and reasoning.
+    widths: [usize; 3],
     key: Vec<String>,
-    name: Vec<String>,
     seed: Vec<i64>,
     t0_us: Vec<i64>,
-    coc: Vec<String>,
-    reasoning: Vec<String>,
     stopped: Vec<bool>,
     sample_ade: Vec<f64>,
     sample_fde: Vec<f64>,
     best_sample: Vec<i64>,
-    xyz: Vec<f32>,
-    yaw: Vec<f32>,
-    truth_xyz: Vec<f32>,
     metrics: Vec<(Metric, Vec<f64>, Vec<f64>)>,
     stage: Vec<String>,
     times_ms: Vec<f64>,
@@ -82,45 +92,49 @@ struct Arrays {
     failed_error: Vec<String>,
 }
 
-impl Arrays {
-    fn new(samples: usize) -> Self {
+impl Columns {
+    fn read(results: &ResultFile<ClipRecord>, items: &[ClipItem], samples: usize) -> Result<Self> {
         let metrics = metrics::all(samples).into_iter();
-        Self {
+        let mut columns = Self {
             samples,
             steps: 0,
+            widths: [0; 3],
             key: Vec::new(),
-            name: Vec::new(),
             seed: Vec::new(),
             t0_us: Vec::new(),
-            coc: Vec::new(),
-            reasoning: Vec::new(),
             stopped: Vec::new(),
             sample_ade: Vec::new(),
             sample_fde: Vec::new(),
             best_sample: Vec::new(),
-            xyz: Vec::new(),
-            yaw: Vec::new(),
-            truth_xyz: Vec::new(),
             metrics: metrics.map(|metric| (metric, Vec::new(), Vec::new())).collect(),
             stage: Vec::new(),
             times_ms: Vec::new(),
             failed_key: Vec::new(),
             failed_error: Vec::new(),
+        };
+        for entry in results.records_of(items) {
+            match entry? {
+                (key, Ok(record)) => columns.push(key, &record),
+                (key, Err(error)) => {
+                    columns.failed_key.push(key);
+                    columns.failed_error.push(error);
+                }
+            }
         }
+        Ok(columns)
     }
 
     fn push(&mut self, key: String, record: &ClipRecord) {
         self.key.push(key);
-        self.name.push(record.name.clone());
         self.seed.push(record.seed as i64);
         self.t0_us.push(record.t0_us.unwrap_or(-1));
-        self.coc.push(record.coc.clone().unwrap_or_default());
         self.steps = record.samples.first().map_or(self.steps, |sample| sample.xyz.len());
-        for sample in &record.samples {
-            self.reasoning.push(sample.reasoning.clone());
-            self.stopped.push(sample.stopped);
-            self.xyz.extend(sample.xyz.as_flattened());
-            self.yaw.extend(&sample.yaw);
+        self.stopped.extend(record.samples.iter().map(|sample| sample.stopped));
+        let coc = record.coc.as_deref().unwrap_or_default();
+        let reasoning = record.samples.iter().map(|sample| letters(&sample.reasoning)).max();
+        let widths = [letters(&record.name), letters(coc), reasoning.unwrap_or(0)];
+        for (longest, width) in self.widths.iter_mut().zip(widths) {
+            *longest = width.max(*longest);
         }
         let missing = vec![f64::NAN; self.samples];
         let measures = record.measures.as_ref();
@@ -130,88 +144,125 @@ impl Arrays {
             .extend(measures.map_or(&missing, |measures| &measures.fde));
         self.best_sample
             .push(measures.map_or(-1, |measures| measures.best_sample as i64));
-        let unknown = vec![[f32::NAN; 3]; self.steps];
-        let truth = record.truth.as_ref().unwrap_or(&unknown);
-        self.truth_xyz.extend(truth.as_flattened());
         for (metric, model, baseline) in &mut self.metrics {
             model.push(metric.value(record).unwrap_or(f64::NAN));
             baseline.push(metric.baseline(record).unwrap_or(f64::NAN));
         }
         let stages = record.times_ms.stages();
-        self.stage = stages.iter().map(|(stage, _)| (*stage).to_owned()).collect();
+        if self.stage.is_empty() {
+            self.stage = stages.iter().map(|(stage, _)| (*stage).to_owned()).collect();
+        }
         self.times_ms.extend(stages.iter().map(|(_, time)| time));
     }
 
     fn write(&self, archive: &mut Archive) -> Result<()> {
-        let (clips, samples, steps) = (self.key.len(), self.samples, self.steps);
-        archive.text("key", &[clips], &self.key)?;
-        archive.text("name", &[clips], &self.name)?;
-        archive.numbers("seed", &[clips], &self.seed)?;
-        archive.numbers("t0_us", &[clips], &self.t0_us)?;
-        archive.text("coc", &[clips], &self.coc)?;
-        archive.text("reasoning", &[clips, samples], &self.reasoning)?;
-        archive.numbers("stopped", &[clips, samples], &self.stopped)?;
-        archive.numbers("xyz", &[clips, samples, steps, 3], &self.xyz)?;
-        archive.numbers("yaw", &[clips, samples, steps], &self.yaw)?;
-        archive.numbers("truth_xyz", &[clips, steps, 3], &self.truth_xyz)?;
-        archive.numbers("sample_ade", &[clips, samples], &self.sample_ade)?;
-        archive.numbers("sample_fde", &[clips, samples], &self.sample_fde)?;
-        archive.numbers("best_sample", &[clips], &self.best_sample)?;
+        let (clips, samples) = (self.key.len(), self.samples);
+        archive.all_text("key", &[clips], &self.key)?;
+        archive.all_numbers("seed", &[clips], &self.seed)?;
+        archive.all_numbers("t0_us", &[clips], &self.t0_us)?;
+        archive.all_numbers("stopped", &[clips, samples], &self.stopped)?;
+        archive.all_numbers("sample_ade", &[clips, samples], &self.sample_ade)?;
+        archive.all_numbers("sample_fde", &[clips, samples], &self.sample_fde)?;
+        archive.all_numbers("best_sample", &[clips], &self.best_sample)?;
         for (metric, model, baseline) in &self.metrics {
-            archive.numbers(&metric.key, &[clips], model)?;
+            archive.all_numbers(&metric.key, &[clips], model)?;
             if metric.has_baseline() {
-                archive.numbers(&format!("constant_velocity_{}", metric.key), &[clips], baseline)?;
+                archive.all_numbers(&format!("constant_velocity_{}", metric.key), &[clips], baseline)?;
             }
         }
-        archive.text("stage", &[self.stage.len()], &self.stage)?;
-        archive.numbers("times_ms", &[clips, self.stage.len()], &self.times_ms)?;
-        archive.text("failed_key", &[self.failed_key.len()], &self.failed_key)?;
-        archive.text("failed_error", &[self.failed_error.len()], &self.failed_error)
+        archive.all_text("stage", &[self.stage.len()], &self.stage)?;
+        archive.all_numbers("times_ms", &[clips, self.stage.len()], &self.times_ms)?;
+        archive.all_text("failed_key", &[self.failed_key.len()], &self.failed_key)?;
+        archive.all_text("failed_error", &[self.failed_error.len()], &self.failed_error)
     }
 }
 
-/// An `.npz` file: a zip archive with an `.npy` file per array.
+fn letters(text: &str) -> usize {
+    text.chars().count()
+}
+
+/// An `.npz` file: a zip archive with an `.npy` file per array. Arrays are written as they come, row by row.
 struct Archive {
     zip: ZipWriter<BufWriter<File>>,
     path: PathBuf,
 }
 
 impl Archive {
-    fn numbers<T: AutoSerialize + Clone>(&mut self, name: &str, shape: &[usize], values: &[T]) -> Result<()> {
-        self.member(name, |file| {
-            let options = WriteOptions::<T>::new().default_dtype().shape(&as_u64(shape));
-            let mut writer = options.writer(file).begin_nd()?;
-            writer.extend(values.iter().cloned())?;
-            writer.finish()
+    fn create(path: &Path) -> Result<Self> {
+        let file = File::create(path).map_err(Error::io("create", path))?;
+        Ok(Self {
+            zip: ZipWriter::new(BufWriter::new(file)),
+            path: path.to_path_buf(),
         })
+    }
+
+    fn finish(self) -> Result<()> {
+        let file = self.zip.finish();
+        let file = file.map_err(|error| Error::io("write", &self.path)(error.into()))?;
+        file.into_inner()
+            .map(drop)
+            .map_err(|error| Error::io("write", &self.path)(error.into_error()))
+    }
+
+    fn all_numbers<T: AutoSerialize + Clone>(&mut self, name: &str, shape: &[usize], values: &[T]) -> Result<()> {
+        self.numbers(name, shape, values.iter().map(|value| Ok(vec![value.clone()])))
+    }
+
+    fn numbers<T: AutoSerialize>(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        rows: impl Iterator<Item = Result<Vec<T>>>,
+    ) -> Result<()> {
+        let failed = failed(name, &self.path);
+        self.begin(name).map_err(&failed)?;
+        let options = WriteOptions::<T>::new().default_dtype().shape(&as_u64(shape));
+        let mut writer = options.writer(&mut self.zip).begin_nd().map_err(&failed)?;
+        for row in rows {
+            row?.iter().try_for_each(|value| writer.push(value)).map_err(&failed)?;
+        }
+        writer.finish().map_err(failed)
+    }
+
+    fn all_text(&mut self, name: &str, shape: &[usize], values: &[String]) -> Result<()> {
+        let longest = values.iter().map(|text| letters(text)).max().unwrap_or(0);
+        let rows = values.iter().map(|text| Ok(vec![text.clone()]));
+        self.text(name, shape, longest, rows)
     }
 
     /// Text of fixed width, NumPy's `U`.
-    fn text(&mut self, name: &str, shape: &[usize], values: &[String]) -> Result<()> {
-        self.member(name, |file| {
-            let longest = values.iter().map(|text| text.chars().count()).max().unwrap_or(0).max(1);
-            let width: TypeStr = format!("<U{longest}").parse().map_err(io::Error::other)?;
-            let options = WriteOptions::<str>::new()
-                .dtype(DType::new_scalar(width))
-                .shape(&as_u64(shape));
-            let mut writer = options.writer(file).begin_nd()?;
-            values.iter().try_for_each(|text| writer.push(text))?;
-            writer.finish()
-        })
+    fn text(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        longest: usize,
+        rows: impl Iterator<Item = Result<Vec<String>>>,
+    ) -> Result<()> {
+        let failed = failed(name, &self.path);
+        self.begin(name).map_err(&failed)?;
+        let width = format!("<U{}", longest.max(1)).parse::<TypeStr>();
+        let width = width.map_err(io::Error::other).map_err(&failed)?;
+        let options = WriteOptions::<str>::new().dtype(DType::new_scalar(width));
+        let options = options.shape(&as_u64(shape));
+        let mut writer = options.writer(&mut self.zip).begin_nd().map_err(&failed)?;
+        for row in rows {
+            row?.iter().try_for_each(|text| writer.push(text)).map_err(&failed)?;
+        }
+        writer.finish().map_err(failed)
     }
 
-    fn member(&mut self, name: &str, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
+    fn begin(&mut self, name: &str) -> io::Result<()> {
         let options = SimpleFileOptions::default().large_file(true);
-        let started = self
-            .zip
-            .start_file(format!("{name}.npy"), options)
-            .map_err(io::Error::from);
-        let written = started.and_then(|()| write(&mut self.zip));
-        written.map_err(|source| Error::Array {
-            array: name.to_owned(),
-            path: self.path.clone(),
-            source,
-        })
+        Ok(self.zip.start_file(format!("{name}.npy"), options)?)
+    }
+}
+
+fn failed(name: &str, path: &Path) -> impl Fn(io::Error) -> Error + use<> {
+    let (array, path) = (name.to_owned(), path.to_path_buf());
+    move |source| Error::Array {
+        array: array.clone(),
+        path: path.clone(),
+        source,
     }
 }
 

@@ -35,7 +35,7 @@ const COLUMNS: [&str; 12] = [
     "reasoning",
 ];
 
-/// What the page needs of a clip.
+/// What the page needs of every clip; words are read again for those that the table holds.
 struct Entry {
     key: String,
     outcome: std::result::Result<Numbers, String>,
@@ -46,7 +46,6 @@ struct Numbers {
     spread: f64,
     comfortable: f64,
     drive_ms: f64,
-    reasoning: String,
 }
 
 struct ErrorNumbers {
@@ -60,14 +59,14 @@ struct ErrorNumbers {
     constant_velocity: f64,
 }
 
-/// The page of a run; `items` are where clips are read from again for their figures, `cases` is how many of the worst and
-/// of the best clips are drawn. Clips that cannot be read again are left out there.
+/// The page of the results of `items`, whose clips are read again for their figures; `cases` is how many of the worst and of the best
+/// clips are drawn. Clips that cannot be read again are left out there.
 ///
 /// # Errors
 /// Where the file of results cannot be read, or a figure cannot be drawn.
 pub fn page(results: &ResultFile<ClipRecord>, summary: &Summary, items: &[ClipItem], cases: usize) -> Result<Page> {
     let mut entries = Vec::new();
-    for entry in results.records() {
+    for entry in results.records_of(items) {
         let (key, outcome) = entry?;
         let outcome = outcome.map(|record| Numbers::of(&record));
         entries.push(Entry { key, outcome });
@@ -85,7 +84,8 @@ pub fn page(results: &ResultFile<ClipRecord>, summary: &Summary, items: &[ClipIt
     let worst = draw(&mut measured.iter().take(worst_count))?;
     let best = draw(&mut measured.iter().rev().take(best_count))?;
     let drawn: Vec<&str> = worst.iter().chain(&best).map(|case| case.id.as_str()).collect();
-    let rows = entries.iter().take(MOST_ROWS).map(|entry| entry.row(&drawn)).collect();
+    let rows = entries.iter().take(MOST_ROWS).map(|entry| entry.row(results, &drawn));
+    let rows = rows.collect::<Result<Vec<Row>>>()?;
     let section = |title: &str, description: &str, cases: Vec<Case>| Section {
         title: title.to_owned(),
         description: description.to_owned(),
@@ -128,7 +128,6 @@ impl Numbers {
             spread: record.spread.mean_pairwise_ade,
             comfortable: comfortable as f64 / count * 100.0,
             drive_ms: record.times_ms.drive(),
-            reasoning: record.reasoning().to_owned(),
         }
     }
 }
@@ -148,7 +147,7 @@ impl Entry {
         }
     }
 
-    fn row(&self, drawn: &[&str]) -> Row {
+    fn row(&self, results: &ResultFile<ClipRecord>, drawn: &[&str]) -> Result<Row> {
         let id = anchor(&self.key);
         let mut cells = vec![Cell::text(&self.key)];
         match &self.outcome {
@@ -165,7 +164,10 @@ impl Entry {
                     Cell::number(numbers.comfortable, 0),
                     error(|errors| errors.constant_velocity),
                     Cell::number(numbers.drive_ms, 0),
-                    Cell::text(&numbers.reasoning),
+                    match results.record(&self.key)? {
+                        Some(Ok(record)) => Cell::text(record.reasoning()),
+                        _ => Cell::Missing,
+                    },
                 ]);
             }
             Err(error) => {
@@ -174,11 +176,11 @@ impl Entry {
             }
         }
         let row = Row::new(cells);
-        if drawn.contains(&id.as_str()) {
+        Ok(if drawn.contains(&id.as_str()) {
             row.link(id)
         } else {
             row
-        }
+        })
     }
 }
 

@@ -6,6 +6,7 @@ use alpamayo_core::metrics::{ConfidenceInterval, bootstrap_mean};
 use serde::Serialize;
 use serde_json::Value;
 
+use super::clips::ClipItem;
 use super::metrics::{self, Metric};
 use super::record::ClipRecord;
 use crate::error::Result;
@@ -78,15 +79,15 @@ struct Column {
 }
 
 impl Summary {
-    /// Summarises a file of results; records are read one by one, only their numbers are kept.
+    /// Summarises the results of `items`; records are read one by one, only their numbers are kept.
     ///
     /// # Errors
     /// Where the file cannot be read.
-    pub fn new(results: &ResultFile<ClipRecord>, samples: usize) -> Result<Self> {
+    pub fn new(results: &ResultFile<ClipRecord>, items: &[ClipItem], samples: usize) -> Result<Self> {
         let mut columns: Vec<Column> = metrics::all(samples).into_iter().map(Column::new).collect();
         let mut times: Vec<(&'static str, Vec<f64>)> = Vec::new();
         let (mut clips, mut clips_with_truth, mut failures) = (0, 0, Vec::new());
-        for entry in results.records() {
+        for entry in results.records_of(items) {
             match entry? {
                 (key, Err(error)) => failures.push((key, error)),
                 (_, Ok(record)) => {

@@ -94,6 +94,14 @@ fn run() -> (TempDir, ResultFile<ClipRecord>) {
     (folder, results)
 }
 
+/// The clips of that run and one more, which is still to be done.
+fn items() -> Vec<ClipItem> {
+    let bundled_clips = OFFSETS.map(|(name, _)| ClipItem::folder(name, bundled("clips").join(name)));
+    let mut items = Vec::from(bundled_clips);
+    items.extend(["lost", "unknown", "to_be_done"].map(|name| ClipItem::folder(name, "nowhere")));
+    items
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
@@ -164,7 +172,7 @@ fn positions_alone_are_enough_of_a_future() {
 #[test]
 fn a_summary_has_the_means_of_the_clips() {
     let (_folder, results) = run();
-    let summary = Summary::new(&results, 2).unwrap();
+    let summary = Summary::new(&results, &items(), 2).unwrap();
     assert_eq!((summary.clips, summary.clips_with_truth), (4, 3));
     assert_eq!(summary.failures, [("lost".to_owned(), "no clip.json".to_owned())]);
     let estimate = |key: &str| summary.metric(key).unwrap().model.estimate;
@@ -197,17 +205,35 @@ fn a_summary_has_the_means_of_the_clips() {
 }
 
 #[test]
+fn what_is_no_longer_asked_for_is_left_out() {
+    let (folder, results) = run();
+    let items = &items()[1..2];
+    let summary = Summary::new(&results, items, 2).unwrap();
+    assert_eq!((summary.clips, summary.failures.len()), (1, 0));
+    assert!((summary.metric("min_ade_6.4s").unwrap().model.estimate - 0.5).abs() < 1e-5);
+    let page = page::page(&results, &summary, items, 3).unwrap();
+    assert_eq!(page.sections.len(), 1);
+    let html = page.to_html();
+    assert!(html.contains("barriers") && !html.contains("red_light") && !html.contains("lost"));
+    let path = folder.path().join("results.npz");
+    export::write(&results, items, 2, &path).unwrap();
+    assert_eq!(array::<String>(&path, "key"), (vec![1], vec!["barriers".to_owned()]));
+    assert_eq!(array::<f32>(&path, "xyz").0, [1, 2, 64, 3]);
+    assert_eq!(array::<String>(&path, "failed_key").0, [0]);
+}
+
+#[test]
 fn nothing_is_summarised_as_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let results = ResultFile::open(&folder.path().join("results.jsonl"), &()).unwrap();
-    let summary = Summary::new(&results, 6).unwrap();
+    let summary = Summary::new(&results, &items(), 6).unwrap();
     assert_eq!(
         summary.to_string(),
         "0 clips, 0 of them with a known future, 6 samples each; 0 failed\n"
     );
-    let page = page::page(&results, &summary, &[], 3).unwrap();
+    let page = page::page(&results, &summary, &items(), 3).unwrap();
     assert!(page.charts.is_empty() && page.sections.is_empty());
-    export::write(&results, 6, &folder.path().join("empty.npz")).unwrap();
+    export::write(&results, &items(), 6, &folder.path().join("empty.npz")).unwrap();
 }
 
 /// An array of an `.npz` file: its shape and its values.
@@ -224,7 +250,7 @@ fn array<T: Deserialize>(path: &Path, name: &str) -> (Vec<u64>, Vec<T>) {
 fn arrays_hold_what_the_lines_hold() {
     let (folder, results) = run();
     let path = folder.path().join("results.npz");
-    export::write(&results, 2, &path).unwrap();
+    export::write(&results, &items(), 2, &path).unwrap();
     let records: Vec<(String, ClipRecord)> = results
         .records()
         .map(Result::unwrap)
@@ -272,11 +298,8 @@ fn arrays_hold_what_the_lines_hold() {
 #[test]
 fn a_page_begins_with_the_worst() {
     let (_folder, results) = run();
-    let summary = Summary::new(&results, 2).unwrap();
-    let items: Vec<ClipItem> = OFFSETS
-        .map(|(name, _)| ClipItem::folder(name, bundled("clips").join(name)))
-        .into();
-    let page = page::page(&results, &summary, &items, 1).unwrap();
+    let summary = Summary::new(&results, &items(), 2).unwrap();
+    let page = page::page(&results, &summary, &items(), 1).unwrap();
     let titles =
         |section: &crate::report::Section| section.cases.iter().map(|case| case.title.clone()).collect::<Vec<_>>();
     assert_eq!(
@@ -294,7 +317,11 @@ fn a_page_begins_with_the_worst() {
     position("failed: no clip.json");
     position("id=\"red_light\"");
     // Clips that are gone are not drawn, and leave nothing that leads nowhere.
-    let gone = page::page(&results, &summary, &[], 1).unwrap();
+    let gone: Vec<ClipItem> = items()
+        .iter()
+        .map(|item| ClipItem::folder(item.key(), "nowhere"))
+        .collect();
+    let gone = page::page(&results, &summary, &gone, 1).unwrap();
     assert!(gone.sections.is_empty() && !gone.to_html().contains("href=\"#"));
 }
 

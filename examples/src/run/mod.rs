@@ -55,5 +55,5 @@ mod tests;
 
 pub use arguments::{RunArguments, Shard};
 pub use interrupt::{Interrupt, Interrupted};
-pub use results::{ResultFile, State};
+pub use results::{Entry, ResultFile, State};
 pub use runner::{BoxedError, Item, Outcome, pending, run};

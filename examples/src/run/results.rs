@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::line::{Head, NewLine, Record, differences, round_trip};
+use super::runner::Item;
 use crate::error::{Error, Result};
 
 /// What became of an item.
@@ -30,6 +31,9 @@ struct Place {
     offset: u64,
     length: usize,
 }
+
+/// An item's key, and its record or the words of its error.
+pub type Entry<R> = (String, std::result::Result<R, String>);
 
 /// A file of results with records `R`, open for more. In memory are the keys alone.
 #[derive(Debug)]
@@ -117,8 +121,20 @@ impl<R: Serialize + DeserializeOwned> ResultFile<R> {
     ///
     /// # Errors
     /// Each may be [`Error::Io`], or [`Error::ResultLine`] where a result is none of this program's.
-    pub fn records(&self) -> impl Iterator<Item = Result<(String, std::result::Result<R, String>)>> {
-        let mut places: Vec<Place> = self.places.values().copied().collect();
+    pub fn records(&self) -> impl Iterator<Item = Result<Entry<R>>> {
+        self.in_order(self.places.values().copied().collect())
+    }
+
+    /// Those of `items` alone, in the order of the file: lines of items that a run had before and has no more are left out.
+    ///
+    /// # Errors
+    /// As [`records`](Self::records).
+    pub fn records_of<I: Item>(&self, items: &[I]) -> impl Iterator<Item = Result<Entry<R>>> {
+        let places = items.iter().filter_map(|item| self.places.get(&item.key()).copied());
+        self.in_order(places.collect())
+    }
+
+    fn in_order(&self, mut places: Vec<Place>) -> impl Iterator<Item = Result<Entry<R>>> {
         places.sort_unstable_by_key(|place| place.line);
         places.into_iter().map(|place| self.record_at(place))
     }
@@ -132,7 +148,7 @@ impl<R: Serialize + DeserializeOwned> ResultFile<R> {
         place.map(|&place| Ok(self.record_at(place)?.1)).transpose()
     }
 
-    fn record_at(&self, place: Place) -> Result<(String, std::result::Result<R, String>)> {
+    fn record_at(&self, place: Place) -> Result<Entry<R>> {
         let mut bytes = vec![0; place.length];
         let mut file = &self.file;
         let read = file.seek(SeekFrom::Start(place.offset));
