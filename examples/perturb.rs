@@ -30,7 +30,7 @@ struct Arguments {
     #[cfg(feature = "dataset")]
     #[command(flatten)]
     dataset: alpamayo_examples::evaluate::dataset::DatasetArguments,
-    /// What is tried out, a TOML file [default: the bundled first.toml]
+    /// What is tried out, a TOML or JSON file [default: the bundled first.toml]
     #[arg(long, value_name = "FILE")]
     spec: Option<PathBuf>,
     /// Folder for results.jsonl, pairs.csv, summary.csv, summary.txt, curves/ and report.html

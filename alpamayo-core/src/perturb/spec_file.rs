@@ -22,7 +22,7 @@ impl PerturbationSpec {
     /// Where the file cannot be read, and those of [`Self::from_toml`].
     pub fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
-        match path.extension().is_some_and(|extension| extension == "json") {
+        match is_json(path) {
             true => Self::from_json(&text, path),
             false => Self::from_toml(&text, path),
         }
@@ -41,16 +41,7 @@ impl PerturbationSpec {
     /// # Errors
     /// As [`Self::from_toml`].
     pub fn from_json(text: &str, path: &Path) -> Result<Self> {
-        serde_json::from_str(text).map_err(|error| {
-            // The message repeats the place.
-            let place = format!(" at line {} column {}", error.line(), error.column());
-            Error::PerturbationSpec {
-                path: path.to_path_buf(),
-                line: error.line(),
-                column: error.column(),
-                reason: error.to_string().replace(&place, ""),
-            }
-        })
+        from_json(text, path)
     }
 }
 
@@ -66,6 +57,25 @@ pub(super) fn from_toml<T: DeserializeOwned>(text: &str, path: &Path) -> Result<
             reason: error.message().to_owned(),
         }
     })
+}
+
+/// Anything from JSON; `path` is what errors call it, with the line where it is wrong.
+pub(super) fn from_json<T: DeserializeOwned>(text: &str, path: &Path) -> Result<T> {
+    serde_json::from_str(text).map_err(|error| {
+        // The message repeats the place.
+        let place = format!(" at line {} column {}", error.line(), error.column());
+        Error::PerturbationSpec {
+            path: path.to_path_buf(),
+            line: error.line(),
+            column: error.column(),
+            reason: error.to_string().replace(&place, ""),
+        }
+    })
+}
+
+/// Whether a file's name says that it is JSON; it is TOML otherwise.
+pub(super) fn is_json(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "json")
 }
 
 /// A perturbation as it is written: a flat table, whose values are checked where they stand so that errors find their

@@ -9,10 +9,10 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::severity::{LEVELS, Severity};
 use super::spec::{Perturbation, PerturbationSpec};
-use super::spec_file::from_toml;
+use super::spec_file::{from_json, from_toml, is_json};
 use crate::{Error, Result};
 
-/// What is tried out, read from TOML:
+/// What is tried out, read from TOML (or the same as JSON):
 ///
 /// ```toml
 /// seed = 7                          # of the perturbations' random draws; 0 if left out
@@ -68,13 +68,16 @@ pub struct Experiment {
 }
 
 impl Sweep {
-    /// Reads a sweep from a TOML file.
+    /// Reads a sweep from a file: JSON where its name ends in `.json`, else TOML.
     ///
     /// # Errors
-    /// Where the file cannot be read, and those of [`Self::from_toml`].
+    /// Where the file cannot be read, and those of [`Self::from_toml`] and [`Self::from_json`].
     pub fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
-        Self::from_toml(&text, path)
+        match is_json(path) {
+            true => Self::from_json(&text, path),
+            false => Self::from_toml(&text, path),
+        }
     }
 
     /// Reads a sweep from TOML; `path` is what errors call it.
@@ -83,6 +86,14 @@ impl Sweep {
     /// With the line, where the text is not TOML or names a perturbation, an option or a value that does not exist.
     pub fn from_toml(text: &str, path: &Path) -> Result<Self> {
         from_toml(text, path)
+    }
+
+    /// Reads a sweep from JSON; `path` is what errors call it.
+    ///
+    /// # Errors
+    /// As [`Self::from_toml`]. What is wrong with an experiment as a whole is told by the line on which it ends.
+    pub fn from_json(text: &str, path: &Path) -> Result<Self> {
+        from_json(text, path)
     }
 
     /// The severities at which an experiment is driven, ascending. One that can only be on or off is driven at 1, and at 0 where
@@ -357,6 +368,55 @@ perturbations = [
                 .to_string();
             assert!(error.starts_with(&format!("sweep.toml:{line}:")), "{text}\n{error}");
             assert!(error.contains(message), "{text}\n{error}");
+        }
+    }
+
+    #[test]
+    fn files_are_read_by_their_extension() {
+        let folder = tempfile::tempdir().unwrap();
+        let sweep = read(EXAMPLE);
+        for (name, text) in [
+            ("a.toml", EXAMPLE.to_owned()),
+            ("a.json", serde_json::to_string(&sweep).unwrap()),
+        ] {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            assert_eq!(Sweep::read(&path).unwrap(), sweep);
+        }
+    }
+
+    #[test]
+    fn json_errors_name_the_line_too() {
+        let one = "{\n\"name\": \"a\",\n\"perturbations\": [{\"name\": \"fog\"}]\n}";
+        let fine = format!("{{\"experiments\": [\n{one},\n{}\n]}}", one.replace("\"a\"", "\"b\""));
+        let experiments = Sweep::from_json(&fine, Path::new("-")).unwrap().experiments;
+        assert_eq!(experiments.len(), 2);
+        for (line, text, message) in [
+            (3, fine.replace("\"a\"", "\" \""), "give it one line"),
+            (4, fine.replacen("fog", "fogg", 1), "unknown perturbation `fogg`"),
+            (
+                8,
+                fine.replace("\"b\",", "\"b\",\n\"severities\": [0.5, 2],"),
+                "severity 2 is outside 0..=1",
+            ),
+            (
+                7,
+                fine.replace("\"name\": \"b\"", "\"nam\": \"b\""),
+                "unknown field `nam`",
+            ),
+            (1, "{\"experiments\": []}".to_owned(), "there are no experiments"),
+            // An experiment as a whole is told by the line on which it ends.
+            (9, fine.replace("\"b\"", "\"a\""), "two experiments are called `a`"),
+            (9, fine.replace("\"name\": \"b\",\n", "\n"), "missing field `name`"),
+        ] {
+            let error = Sweep::from_json(&text, Path::new("sweep.json"))
+                .unwrap_err()
+                .to_string();
+            assert!(error.starts_with(&format!("sweep.json:{line}:")), "{text}\n{error}");
+            assert!(
+                error.contains(message) && !error.contains(" at line "),
+                "{text}\n{error}"
+            );
         }
     }
 }
