@@ -68,9 +68,17 @@ impl Arguments {
         Ok(items)
     }
 
+    fn options(&self) -> Result<Options, Box<dyn Error>> {
+        #[cfg_attr(not(feature = "dataset"), expect(unused_mut))]
+        let mut options = Options::new(&self.model, &self.sampling)?;
+        #[cfg(feature = "dataset")]
+        self.dataset.note(&mut options);
+        Ok(options)
+    }
+
     fn evaluate(&self) -> Result<Outcome, Box<dyn Error>> {
         let items = self.items()?;
-        let options = Options::new(&self.model, &self.sampling)?;
+        let options = self.options()?;
         let mut results = ResultFile::open(&self.output.join("results.jsonl"), &options)?;
         let pending = run::pending(&items, &results, &self.run)?;
         let mut outcome = Outcome::default();

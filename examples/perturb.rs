@@ -99,6 +99,14 @@ impl Arguments {
         Ok(self.run.shard.of(&items).cloned().collect())
     }
 
+    fn options(&self) -> Result<Options, Box<dyn Error>> {
+        #[cfg_attr(not(feature = "dataset"), expect(unused_mut))]
+        let mut options = Options::new(&self.model, &self.sampling)?;
+        #[cfg(feature = "dataset")]
+        self.dataset.note(&mut options);
+        Ok(options)
+    }
+
     fn flips(&self, options: &Options) -> Result<Option<Flips>, Box<dyn Error>> {
         let Some(kind) = self.find_flip else { return Ok(None) };
         let options = json!({ "drive": options, "intent": kind });
@@ -110,7 +118,7 @@ impl Arguments {
         let sweep = Sweep::read(&self.spec.clone().unwrap_or_else(|| bundled_sweep("first")))?;
         let clips = self.clips()?;
         let (items, flip_items) = (grid(&sweep, &clips)?, flip_items(&sweep, &clips)?);
-        let options = Options::new(&self.model, &self.sampling)?;
+        let options = self.options()?;
         let mut results = ResultFile::open(&self.out.join("results.jsonl"), &options)?;
         let mut flips = self.flips(&options)?;
         let all = RunArguments {

@@ -41,6 +41,10 @@ pub struct Options {
     pub max_generation_length: usize,
     /// Flow steps, where they are not the checkpoint's.
     pub flow_steps: Option<usize>,
+    /// Indices of the cameras that are taken from a dataset.
+    pub cameras: Option<Vec<usize>>,
+    /// Frames per camera that are taken from a dataset.
+    pub frames: Option<usize>,
 }
 
 impl Options {
@@ -63,6 +67,8 @@ impl Options {
             top_p: sampling.top_p,
             max_generation_length: sampling.max_generation_length,
             flow_steps: sampling.flow_steps,
+            cameras: None,
+            frames: None,
         })
     }
 }
