@@ -47,6 +47,10 @@ fn quantize(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     }
     let config = ModelConfig::from_checkpoint(source, arguments.vlm.as_deref())?;
     let checkpoint = Checkpoint::open(source)?;
+    if real_path(output)?.starts_with(source.canonicalize()?) {
+        let (source, output) = (source.display(), output.display());
+        return Err(format!("{output} is {source} or lies in it; give a directory beside it").into());
+    }
     copy_documents(source, output)?;
     let quantization = match arguments.weights {
         Bits::Int8 => Quantization::Int8,
@@ -71,6 +75,21 @@ fn quantize(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         size(&checkpoint)
     );
     Ok(())
+}
+
+/// The path without links and `..`, also of what isn't there yet.
+fn real_path(path: &Path) -> std::io::Result<PathBuf> {
+    match (path.canonicalize(), path.parent(), path.file_name()) {
+        (Err(error), Some(parent), Some(name)) if error.kind() == std::io::ErrorKind::NotFound => {
+            let parent = if parent.as_os_str().is_empty() {
+                Path::new(".")
+            } else {
+                parent
+            };
+            Ok(real_path(parent)?.join(name))
+        }
+        (found, ..) => found,
+    }
 }
 
 /// Copies everything that isn't weights: configuration, tokenizer, the backbone's directory.
