@@ -7,14 +7,16 @@ use alpamayo_backends::instances::Flex;
 use alpamayo_core::Clip;
 use alpamayo_core::perturb::{Severity, Sweep};
 use alpamayo_examples::cli::bundled;
-use alpamayo_examples::evaluate::ClipItem;
+use alpamayo_examples::evaluate::{self, ClipItem};
 use alpamayo_examples::perturb::grid::{Task, control_seed};
 use alpamayo_examples::perturb::record::{CleanRecord, Drive, PerturbedRecord};
 use alpamayo_examples::perturb::{
-    GridItem, IntentKind, Record, bundled_sweep, drive_grid, find_flips, flip_items, grid,
+    GridItem, IntentKind, Record, Rows, Summary, bundled_sweep, drive_grid, find_flips, flip_items, grid,
 };
 use alpamayo_examples::run::{self, Interrupt, Item, Outcome, ResultFile, RunArguments};
 use alpamayo_models::{Alpamayo, DriveOptions, LoadOptions};
+
+const GUIDE: &str = include_str!("../../docs/perturbation.md");
 
 const SWEEP: &str = r#"
 seed = 7
@@ -216,6 +218,65 @@ fn dark_front_cameras_change_the_plan_where_a_light_a_person_or_a_lead_car_decid
             clean.clip
         );
         assert_ne!(clean.drive.sentence(), dark.drive.sentence(), "{}", clean.clip);
+    }
+}
+
+/// The numbers of a row of the guide's table: metres that the plan moved, % of the words and of the plans that flip; each with its interval.
+fn guide_row(name: &str) -> [[f64; 3]; 3] {
+    let row = GUIDE.lines().find(|line| line.starts_with(&format!("| {name} |")));
+    let cells = row
+        .unwrap_or_else(|| panic!("the guide has no row {name}"))
+        .split('|')
+        .skip(2);
+    let numbers = |cell: &str| -> [f64; 3] {
+        let words = cell.split([' ', '[', ']', ',']).filter(|word| !word.is_empty());
+        let found: Vec<f64> = words.map(|word| word.parse().unwrap()).collect();
+        found.try_into().unwrap()
+    };
+    let rows: Vec<[f64; 3]> = cells.take(3).map(numbers).collect();
+    rows.try_into().unwrap()
+}
+
+/// With the options that the guide's command takes, two rows of its table.
+#[test]
+fn the_guides_table_is_what_its_command_gives() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, sweep) = (model(), Sweep::read(&bundled_sweep("first")).unwrap());
+    let clips = evaluate::clips::find(&[bundled("clips").to_string_lossy()]).unwrap();
+    let mut items = grid(&sweep, &clips).unwrap();
+    items.retain(|item| match &item.task {
+        Task::Clean => true,
+        Task::Perturbed(it) => it.experiment == "dark front cameras" && it.severity == Severity::FULL,
+    });
+    let guide = DriveOptions {
+        samples: 6,
+        seed: 42,
+        max_generation_length: Some(256),
+        ..DriveOptions::default()
+    };
+    let mut results = ResultFile::open(&folder.path().join("results.jsonl"), &"guide").unwrap();
+    let pending: Vec<_> = items.iter().collect();
+    drive_grid(&model, &guide, &mut results, &pending, &Interrupt::default()).unwrap();
+    let summary = Summary::new(&Rows::read(&results, &items).unwrap()).unwrap();
+    assert_eq!((summary.clips, summary.missing, summary.failures.len()), (6, 0, 0));
+    for (group, name) in summary
+        .groups
+        .iter()
+        .zip(["*other seeds (noise floor)*", "dark front cameras"])
+    {
+        let keys = ["mean_displacement", "stated_flip", "driven_flip"];
+        for (key, expected) in keys.into_iter().zip(guide_row(name)) {
+            let mean = group.mean(key).unwrap();
+            let interval = mean.interval;
+            let found = [interval.estimate, interval.lower, interval.upper].map(|value| mean.measure.shown(value));
+            // On a processor that adds in another order, one of 36 samples may be another one: 3 %.
+            let room = if key == "mean_displacement" { 0.3 } else { 3.5 };
+            let is_near = found
+                .iter()
+                .zip(expected)
+                .all(|(found, expected)| (found - expected).abs() < room);
+            assert!(is_near, "{name}, {key}: {found:?}, in the guide {expected:?}");
+        }
     }
 }
 
