@@ -8,7 +8,7 @@ use cubecl::server::Handle;
 
 pub use burn_cuda::CudaDevice;
 
-use super::{KernelRuntime, cuda_devices};
+use super::{KernelRuntime, Pieces, cuda_devices};
 use crate::kernels::cuda::{cublaslt, upload};
 use crate::kernels::linear::LibraryProduct;
 use crate::layers::CacheFormat;
@@ -29,8 +29,13 @@ impl KernelRuntime for CudaRuntime {
         cublaslt::is_present(device)
     }
 
-    fn upload(client: &ComputeClient<Self>, device: &CudaDevice, pieces: &[&[u8]]) -> Option<Handle> {
-        upload::upload(client, device, pieces)
+    fn upload(
+        client: &ComputeClient<Self>,
+        device: &CudaDevice,
+        bytes: usize,
+        pieces: &mut Pieces<'_>,
+    ) -> Option<Handle> {
+        upload::upload(client, device, bytes, pieces)
     }
 
     fn library_product(product: &LibraryProduct<'_, Self>) -> Option<CubeTensor<Self>> {

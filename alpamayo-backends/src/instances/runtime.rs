@@ -8,6 +8,9 @@ use cubecl::server::Handle;
 use crate::kernels::linear::LibraryProduct;
 use crate::layers::CacheFormat;
 
+/// Pieces of the host's memory, one after another.
+pub type Pieces<'a> = dyn Iterator<Item = &'a [u8]> + Send + 'a;
+
 /// A CubeCL runtime and what its platform offers beyond the kernels that are common to all.
 pub trait KernelRuntime: CubeRuntime {
     /// How a cache of packed weights' keys and values is stored: bf16 where the runtime has the type.
@@ -25,8 +28,14 @@ pub trait KernelRuntime: CubeRuntime {
         false
     }
 
-    /// Large pieces of the host's memory as one buffer on the device, by a way faster than the client's, or `None` where there is none.
-    fn upload(_client: &ComputeClient<Self>, _device: &Self::Device, _pieces: &[&[u8]]) -> Option<Handle> {
+    /// Pieces of the host's memory, so many bytes together, as one buffer on the device, by a way faster than the client's; `None`
+    /// where there is none. A piece has been read when the next is asked for.
+    fn upload(
+        _client: &ComputeClient<Self>,
+        _device: &Self::Device,
+        _bytes: usize,
+        _pieces: &mut Pieces<'_>,
+    ) -> Option<Handle> {
         None
     }
 

@@ -27,8 +27,8 @@ pub fn normalize_pixels<R: KernelRuntime, F: FloatElement, I: IntElement, BT: Bo
         return definition::normalize_pixels(pixels, channels, temporal, area, device);
     }
     let client = R::client(device);
-    let words =
-        R::upload(&client, device, &[pixels]).unwrap_or_else(|| client.create(Bytes::from_bytes_vec(pixels.to_vec())));
+    let words = R::upload(&client, device, pixels.len(), &mut std::iter::once(pixels))
+        .unwrap_or_else(|| client.create(Bytes::from_bytes_vec(pixels.to_vec())));
     let patches = pixels.len() / (channels * area);
     let out = empty_on(&client, device, patches, channels * temporal * area, DType::F32);
     let count = out.meta.num_elements() / QUAD;

@@ -42,9 +42,17 @@ fn store_part<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement>
         let words = CubeTensor::new_contiguous(client.clone(), device.clone(), shape, handle, DType::I32);
         Tensor::from_primitive(words)
     };
-    let create = |bytes: Bytes| R::upload(&client, device, &[&bytes]).unwrap_or_else(|| client.create(bytes));
+    let create = |bytes: Bytes| {
+        let moved = R::upload(&client, device, bytes.len(), &mut std::iter::once(&*bytes));
+        moved.unwrap_or_else(|| client.create(bytes))
+    };
+    let move_as_it_is = || {
+        let slabs = source.slabs(source.rows_of(SLAB)).flatten();
+        let bytes = source.rows * source.source_type.row_bytes(source.columns);
+        R::upload(&client, device, bytes, &mut slabs.flat_map(|slab| slab.pieces))
+    };
     let as_it_is = definition::is_stored_as_it_is(source, format)?;
-    let moved = as_it_is.then(|| R::upload(&client, device, &source.pieces)).flatten();
+    let moved = as_it_is.then(move_as_it_is).flatten();
     if moved.is_none() && source.rows * format.row_bytes(source.columns) > SLABBED {
         return definition::store_weight_in_slabs(source, format, SLAB, device);
     }

@@ -68,7 +68,7 @@ impl<'a> WeightSource<'a> {
 
     /// The source, with whom to tell of bytes that have been read. They may be read again, but not soon: behind a mapped file their
     /// memory can be given back.
-    pub fn releasing(self, release: &'a (dyn Fn(&[u8]) + Sync)) -> Self {
+    pub fn releasing(self, release: &'a Listener<'a>) -> Self {
         Self {
             release: Release(Some(release)),
             ..self
@@ -131,9 +131,12 @@ impl<'a> WeightSource<'a> {
     }
 }
 
+/// Who is told of bytes.
+type Listener<'a> = dyn Fn(&[u8]) + Sync + 'a;
+
 /// Whom to tell of bytes that have been read.
 #[derive(Clone, Copy)]
-struct Release<'a>(Option<&'a (dyn Fn(&[u8]) + Sync)>);
+struct Release<'a>(Option<&'a Listener<'a>>);
 
 impl fmt::Debug for Release<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
