@@ -88,7 +88,7 @@ impl<B: Backend> KeyValueCache<B> {
             })
         };
         let layers = config.num_hidden_layers;
-        if self.layers.len() != layers || self.clips() == 0 || self.rows() % self.clips() != 0 {
+        if self.layers.len() != layers || self.clips() == 0 || !self.rows().is_multiple_of(self.clips()) {
             return reject(format!(
                 "{} layers, {} rows and {} clips for a decoder of {layers} layers",
                 self.layers.len(),

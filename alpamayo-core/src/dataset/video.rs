@@ -26,6 +26,7 @@ pub struct Video {
     /// What ffmpeg opens.
     input: OsString,
     /// The copy of a compressed member, deleted with the last of its videos.
+    #[cfg_attr(not(test), expect(dead_code, reason = "held to be dropped"))]
     copy: Option<Arc<TempPath>>,
     ffmpeg: Ffmpeg,
     /// Presentation time of every frame in units of `time_base`, ascending.

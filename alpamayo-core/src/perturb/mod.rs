@@ -32,6 +32,7 @@
 //! platform and with any number of threads; [`PerturbationSpec::canonical`] is one line of JSON that says all of it.
 
 mod apply;
+mod experiment;
 mod history;
 mod image;
 mod language;
@@ -44,6 +45,7 @@ mod spec_file;
 mod stream;
 mod sweep;
 
+pub use experiment::Experiment;
 pub use history::{HistoryKind, Reach};
 pub use image::{Direction, ImageKind};
 pub use language::{LanguageKind, LanguageOverrides};
@@ -51,4 +53,4 @@ pub use perturbed::{EgoHistory, Perturbed};
 pub use sensor::SensorKind;
 pub use severity::{LEVELS, Severity};
 pub use spec::{Effect, Perturbation, PerturbationSpec, Target};
-pub use sweep::{Experiment, Sweep};
+pub use sweep::Sweep;
