@@ -236,6 +236,15 @@ fn attend_shared<B: Backend>(
     ungrouped(sum, heads, tokens)
 }
 
+/// The last two dimensions swapped. Where one of them is a single row nothing moves, and a reshape says so: what is transposed there is
+/// reshaped wrongly by Burn's CubeCL backends afterwards.
+fn transposed<B: Backend>(x: Tensor<B, 4>) -> Tensor<B, 4> {
+    match x.dims() {
+        [entries, groups, a, b] if a == 1 || b == 1 => x.reshape([entries, groups, b, a]),
+        _ => x.transpose(),
+    }
+}
+
 /// Scaled queries by key-value head: `[rows, heads, tokens, head_dim]` → `[rows, groups, heads / groups · tokens, head_dim]`.
 fn grouped<B: Backend>(query: Tensor<B, 4>, attention: &Attention) -> Tensor<B, 4> {
     let [rows, heads, tokens, head_dim] = query.dims();
@@ -257,7 +266,7 @@ fn scores<B: Backend>(query: Tensor<B, 4>, key: Tensor<B, 4>) -> Tensor<B, 4> {
     let [_, _, queries, head_dim] = query.dims();
     if queries < head_dim {
         // Some backends copy what they transpose: here the scores are fewer than the keys' elements.
-        return key.matmul(query.transpose()).transpose();
+        return transposed(key.matmul(query.transpose()));
     }
     query.matmul(key.transpose())
 }
