@@ -32,7 +32,6 @@
 //! platform and with any number of threads; [`PerturbationSpec::canonical`] is one line of JSON that says all of it.
 
 mod apply;
-mod experiment;
 mod history;
 mod image;
 mod language;
@@ -45,7 +44,6 @@ mod spec_file;
 mod stream;
 mod sweep;
 
-pub use experiment::Experiment;
 pub use history::{HistoryKind, Reach};
 pub use image::{Direction, ImageKind};
 pub use language::{LanguageKind, LanguageOverrides};
@@ -53,4 +51,4 @@ pub use perturbed::{EgoHistory, Perturbed};
 pub use sensor::SensorKind;
 pub use severity::{LEVELS, Severity};
 pub use spec::{Effect, Perturbation, PerturbationSpec, Target};
-pub use sweep::Sweep;
+pub use sweep::{Experiment, Sweep};

@@ -21,11 +21,7 @@ impl PerturbationSpec {
     /// # Errors
     /// Where the file cannot be read, and those of [`Self::from_toml`].
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
-        match is_json(path) {
-            true => Self::from_json(&text, path),
-            false => Self::from_toml(&text, path),
-        }
+        read(path)
     }
 
     /// Reads a specification from TOML; `path` is what errors call it.
@@ -45,18 +41,13 @@ impl PerturbationSpec {
     }
 }
 
-/// Anything from TOML; `path` is what errors call it, with the line where it is wrong.
-pub(super) fn from_toml<T: DeserializeOwned>(text: &str, path: &Path) -> Result<T> {
-    toml::from_str(text).map_err(|error| {
-        let before = &text.as_bytes()[..error.span().map_or(0, |span| span.start.min(text.len()))];
-        let line_start = before.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
-        Error::PerturbationSpec {
-            path: path.to_path_buf(),
-            line: before.iter().filter(|&&byte| byte == b'\n').count() + 1,
-            column: before.len() - line_start + 1,
-            reason: error.message().to_owned(),
-        }
-    })
+/// Anything from a file: JSON where its name ends in `.json`, else TOML.
+pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+    match path.extension().is_some_and(|extension| extension == "json") {
+        true => from_json(&text, path),
+        false => from_toml(&text, path),
+    }
 }
 
 /// Anything from JSON; `path` is what errors call it, with the line where it is wrong.
@@ -73,9 +64,18 @@ pub(super) fn from_json<T: DeserializeOwned>(text: &str, path: &Path) -> Result<
     })
 }
 
-/// Whether a file's name says that it is JSON; it is TOML otherwise.
-pub(super) fn is_json(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == "json")
+/// Anything from TOML; `path` is what errors call it, with the line where it is wrong.
+pub(super) fn from_toml<T: DeserializeOwned>(text: &str, path: &Path) -> Result<T> {
+    toml::from_str(text).map_err(|error| {
+        let before = &text.as_bytes()[..error.span().map_or(0, |span| span.start.min(text.len()))];
+        let line_start = before.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+        Error::PerturbationSpec {
+            path: path.to_path_buf(),
+            line: before.iter().filter(|&&byte| byte == b'\n').count() + 1,
+            column: before.len() - line_start + 1,
+            reason: error.message().to_owned(),
+        }
+    })
 }
 
 /// A perturbation as it is written: a flat table, whose values are checked where they stand so that errors find their

@@ -1,17 +1,18 @@
 //! A sweep: several experiments, each at several severities.
 
+use std::fmt;
 use std::path::Path;
 
-use serde::de::Error as _;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::experiment::{Experiment, ascending, distinct};
 use super::severity::{LEVELS, Severity};
 use super::spec::{Perturbation, PerturbationSpec};
-use super::spec_file::{from_json, from_toml, is_json};
-use crate::{Error, Result};
+use super::spec_file;
+use crate::Result;
 
-/// What is tried out, read from TOML (or the same as JSON):
+/// What is tried out, read from TOML, or from JSON with the same fields:
 ///
 /// ```toml
 /// seed = 7                          # of the perturbations' random draws; 0 if left out
@@ -44,17 +45,35 @@ pub struct Sweep {
     pub experiments: Vec<Experiment>,
 }
 
+/// Perturbations that are turned up together.
+///
+/// An experiment's severity multiplies the severities of its perturbations: 0 is the clean clip, 1 is what the file says. What can
+/// only be on or off is on from anything above 0.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Experiment {
+    /// Its name in results.
+    #[serde(deserialize_with = "not_blank")]
+    pub name: String,
+    /// Its own severities, ascending; the sweep's where it has none.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "maybe_ascending"
+    )]
+    pub severities: Option<Vec<Severity>>,
+    /// In the order of application.
+    #[serde(deserialize_with = "not_empty")]
+    pub perturbations: Vec<Perturbation>,
+}
+
 impl Sweep {
     /// Reads a sweep from a file: JSON where its name ends in `.json`, else TOML.
     ///
     /// # Errors
     /// Where the file cannot be read, and those of [`Self::from_toml`].
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
-        match is_json(path) {
-            true => Self::from_json(&text, path),
-            false => Self::from_toml(&text, path),
-        }
+        spec_file::read(path)
     }
 
     /// Reads a sweep from TOML; `path` is what errors call it.
@@ -62,7 +81,7 @@ impl Sweep {
     /// # Errors
     /// With the line, where the text is not TOML or names a perturbation, an option or a value that does not exist.
     pub fn from_toml(text: &str, path: &Path) -> Result<Self> {
-        from_toml(text, path)
+        spec_file::from_toml(text, path)
     }
 
     /// Reads a sweep from JSON; `path` is what errors call it.
@@ -70,7 +89,7 @@ impl Sweep {
     /// # Errors
     /// As [`Self::from_toml`].
     pub fn from_json(text: &str, path: &Path) -> Result<Self> {
-        from_json(text, path)
+        spec_file::from_json(text, path)
     }
 
     /// The severities at which an experiment is driven, ascending. One that can only be on or off is driven at 1, and at 0 where
@@ -97,6 +116,13 @@ impl Sweep {
     }
 }
 
+impl Experiment {
+    /// Whether it can only be on or off.
+    pub fn is_switch(&self) -> bool {
+        self.perturbations.iter().all(|one| one.effect().is_switch())
+    }
+}
+
 fn turned(one: &Perturbation, severity: Severity) -> Result<Perturbation> {
     let own = one.severity();
     if one.effect().is_switch() {
@@ -117,6 +143,101 @@ fn at_least_one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Er
     match u32::deserialize(deserializer)? {
         0 => Err(D::Error::custom("0 repetitions drive nothing; give 1 or more")),
         repetitions => Ok(repetitions),
+    }
+}
+
+fn ascending<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Severity>, D::Error> {
+    let mut severities = Vec::<Severity>::deserialize(deserializer)?;
+    severities.sort_by(|a, b| a.value().total_cmp(&b.value()));
+    if severities.is_empty() {
+        return Err(D::Error::custom(
+            "`severities` is empty; leave it out for the five levels",
+        ));
+    }
+    match severities.windows(2).find(|pair| pair[0] == pair[1]) {
+        Some(pair) => Err(D::Error::custom(format!("severity {} is there twice", pair[0]))),
+        None => Ok(severities),
+    }
+}
+
+fn maybe_ascending<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<Severity>>, D::Error> {
+    ascending(deserializer).map(Some)
+}
+
+fn not_blank<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    if name.trim().is_empty() || name.chars().any(char::is_control) {
+        return Err(D::Error::custom(
+            "an experiment's name stands in tables and charts; give it one line of text",
+        ));
+    }
+    Ok(name)
+}
+
+fn not_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Perturbation>, D::Error> {
+    let perturbations = Vec::<Perturbation>::deserialize(deserializer)?;
+    if perturbations.is_empty() {
+        return Err(D::Error::custom(
+            "`perturbations` is empty; the clean clip is driven anyway",
+        ));
+    }
+    Ok(perturbations)
+}
+
+fn distinct<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Experiment>, D::Error> {
+    let experiments = deserializer.deserialize_seq(Experiments)?;
+    if experiments.is_empty() {
+        return Err(D::Error::custom("there are no experiments; give at least one"));
+    }
+    Ok(experiments)
+}
+
+/// Reads experiments one by one, so that a name that is there twice is told by the second one's line.
+struct Experiments;
+
+impl<'de> Visitor<'de> for Experiments {
+    type Value = Vec<Experiment>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of experiments")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+        let mut experiments = Vec::new();
+        while let Some(experiment) = list.next_element_seed(NextExperiment(&experiments))? {
+            experiments.push(experiment);
+        }
+        Ok(experiments)
+    }
+}
+
+/// Reads an experiment that must not be called as one of these.
+struct NextExperiment<'a>(&'a [Experiment]);
+
+impl<'de> DeserializeSeed<'de> for NextExperiment<'_> {
+    type Value = Experiment;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Experiment, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for NextExperiment<'_> {
+    type Value = Experiment;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an experiment")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<Experiment, A::Error> {
+        let experiment = Experiment::deserialize(MapAccessDeserializer::new(fields))?;
+        if self.0.iter().any(|other| other.name == experiment.name) {
+            let name = &experiment.name;
+            return Err(A::Error::custom(format!(
+                "two experiments are called `{name}`; give each a name of its own"
+            )));
+        }
+        Ok(experiment)
     }
 }
 
@@ -195,6 +316,54 @@ perturbations = [
     }
 
     #[test]
+    fn files_are_json_by_their_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let sweep = read(EXAMPLE);
+        std::fs::write(path("sweep.json"), serde_json::to_string_pretty(&sweep).unwrap()).unwrap();
+        std::fs::write(path("sweep.toml"), EXAMPLE).unwrap();
+        for name in ["sweep.json", "sweep.toml"] {
+            assert_eq!(Sweep::read(&path(name)).unwrap(), sweep, "{name}");
+        }
+        let error = Sweep::read(&path("nothing.json")).unwrap_err().to_string();
+        assert!(error.contains("nothing.json"), "{error}");
+    }
+
+    #[test]
+    fn errors_in_json_name_the_line() {
+        const FINE: &str = r#"{
+  "severities": [0.5],
+  "experiments": [
+    {"name": "a", "perturbations": [{"name": "fog"}]},
+    {"name": "b", "perturbations": [{"name": "rain"}]}
+  ]
+}"#;
+        assert_eq!(
+            Sweep::from_json(FINE, Path::new("sweep.json"))
+                .unwrap()
+                .experiments
+                .len(),
+            2
+        );
+        for (line, from, to, message) in [
+            (5, "rain", "rainn", "unknown perturbation `rainn`"),
+            (2, "0.5", "1.5", "severity 1.5 is outside 0..=1"),
+            (5, "\"b\"", "\"a\"", "two experiments are called `a`"),
+            (5, "\"b\"", "\"\"", "give it one line"),
+            (4, "\"name\": \"a\", ", "", "missing field `name`"),
+            (2, "severities", "severity", "unknown field `severity`"),
+            (5, "]},", "]", "expected"),
+        ] {
+            let text = FINE.replacen(from, to, 1);
+            let error = Sweep::from_json(&text, Path::new("sweep.json"))
+                .unwrap_err()
+                .to_string();
+            assert!(error.starts_with(&format!("sweep.json:{line}:")), "{text}\n{error}");
+            assert!(error.contains(message), "{text}\n{error}");
+        }
+    }
+
+    #[test]
     fn errors_name_the_line() {
         let fine = "[[experiments]]\nname = \"a\"\nperturbations = [{ name = \"fog\" }]\n";
         for (line, text, message) in [
@@ -229,16 +398,13 @@ perturbations = [
             (4, format!("{fine}severities = [-1]\n"), "severity -1 is outside"),
             (1, "seed = 1\n".to_owned(), "missing field `experiments`"),
             (1, "experiments = []\n".to_owned(), "there are no experiments"),
-            (6, format!("{fine}\n{fine}"), "two experiments are called `a`"),
+            (5, format!("{fine}\n{fine}"), "two experiments are called `a`"),
             (
-                10,
-                format!("{fine}\n{}\n{fine}", fine.replace("\"a\"", "\"b\"")),
+                3,
+                "experiments = [\n {name = \"a\", perturbations = [{name = \"fog\"}]},\n {name = \"a\", \
+                 perturbations = [{name = \"rain\"}]},\n]\n"
+                    .to_owned(),
                 "two experiments are called `a`",
-            ),
-            (
-                5,
-                format!("{fine}\n{}", fine.replace("name = \"a\"\n", "")),
-                "missing field `name`",
             ),
         ] {
             let error = Sweep::from_toml(&text, Path::new("sweep.toml"))
@@ -246,64 +412,6 @@ perturbations = [
                 .to_string();
             assert!(error.starts_with(&format!("sweep.toml:{line}:")), "{text}\n{error}");
             assert!(error.contains(message), "{text}\n{error}");
-        }
-    }
-
-    #[test]
-    fn files_are_read_by_their_extension() {
-        let folder = tempfile::tempdir().unwrap();
-        let sweep = read(EXAMPLE);
-        for (name, text) in [
-            ("a.toml", EXAMPLE.to_owned()),
-            ("a.json", serde_json::to_string(&sweep).unwrap()),
-        ] {
-            let path = folder.path().join(name);
-            std::fs::write(&path, text).unwrap();
-            assert_eq!(Sweep::read(&path).unwrap(), sweep);
-        }
-    }
-
-    #[test]
-    fn json_errors_name_the_line_too() {
-        let one = "{\n\"name\": \"a\",\n\"perturbations\": [{\"name\": \"fog\"}]\n}";
-        let fine = format!("{{\"experiments\": [\n{one},\n{}\n]}}", one.replace("\"a\"", "\"b\""));
-        assert_eq!(Sweep::from_json(&fine, Path::new("-")).unwrap().experiments.len(), 2);
-        for (line, text, message) in [
-            (7, fine.replace("\"b\"", "\"a\""), "two experiments are called `a`"),
-            (3, fine.replace("\"a\"", "\" \""), "give it one line"),
-            (4, fine.replacen("fog", "fogg", 1), "unknown perturbation `fogg`"),
-            (
-                8,
-                fine.replace("{\"name\": \"fog\"}]\n}\n]", "]\n}\n]"),
-                "`perturbations` is empty",
-            ),
-            (
-                8,
-                fine.replace("\"b\",", "\"b\",\n\"severities\": [0.5, 2],"),
-                "severity 2 is outside 0..=1",
-            ),
-            (
-                7,
-                fine.replace("\"name\": \"b\"", "\"nam\": \"b\""),
-                "unknown field `nam`",
-            ),
-            (9, fine.replace("\"name\": \"b\",\n", "\n"), "missing field `name`"),
-            (
-                7,
-                fine.replace("\"b\",", "\"b\", \"name\": \"c\","),
-                "duplicate field `name`",
-            ),
-            (1, "{\"experiments\": []}".to_owned(), "there are no experiments"),
-            (2, fine.replace("[\n{", "[\n["), ""),
-        ] {
-            let error = Sweep::from_json(&text, Path::new("sweep.json"))
-                .unwrap_err()
-                .to_string();
-            assert!(error.starts_with(&format!("sweep.json:{line}:")), "{text}\n{error}");
-            assert!(
-                error.contains(message) && !error.contains(" at line "),
-                "{text}\n{error}"
-            );
         }
     }
 }
