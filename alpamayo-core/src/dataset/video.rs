@@ -1,6 +1,7 @@
 //! Frames of a video, by their index.
 
 use std::ffi::OsString;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -21,17 +22,38 @@ const NO_TIMES: &str = "some of its frames have no time, as in some AVI files; `
 /// A video file whose frames have been counted, read through the ffmpeg command.
 #[derive(Debug, Clone)]
 pub struct Video {
-    /// For messages.
-    path: PathBuf,
-    /// What ffmpeg opens.
-    input: OsString,
-    /// The copy of a compressed member, deleted with the last of its videos.
-    #[cfg_attr(not(test), expect(dead_code, reason = "held to be dropped"))]
-    copy: Option<Arc<TempPath>>,
+    bytes: Bytes,
     ffmpeg: Ffmpeg,
     /// Presentation time of every frame in units of `time_base`, ascending.
     pts: Vec<i64>,
     time_base: f64,
+}
+
+/// Where a video's bytes are.
+#[derive(Debug, Clone)]
+enum Bytes {
+    File(PathBuf),
+    /// Some of a larger file.
+    Part(PathBuf, Range<u64>),
+    /// A temporary file, deleted with the last of its videos.
+    Copy(Arc<TempPath>),
+}
+
+impl Bytes {
+    fn path(&self) -> &Path {
+        match self {
+            Self::File(path) | Self::Part(path, _) => path,
+            Self::Copy(path) => path,
+        }
+    }
+
+    /// What ffmpeg opens.
+    fn input(&self) -> OsString {
+        match self {
+            Self::File(_) | Self::Copy(_) => file(self.path()),
+            Self::Part(path, range) => part_of_file(path, range),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -85,7 +107,7 @@ impl Video {
     /// # Errors
     /// [`Error::DataFile`] where it has none, or is no video; [`Error::Ffmpeg`].
     pub fn open(ffmpeg: &Ffmpeg, path: &Path) -> Result<Self> {
-        Self::open_input(ffmpeg, path, file(path))
+        Self::open_bytes(ffmpeg, Bytes::File(path.to_path_buf()))
     }
 
     /// As [`Video::open`], for a member of a zip file: in place where it is stored, through a temporary file where it is
@@ -95,30 +117,26 @@ impl Video {
     /// As [`Video::open`], and [`Error::DataFile`] where the archive lacks it or it is damaged.
     pub(super) fn open_member(ffmpeg: &Ffmpeg, archive: &Path, member: &str) -> Result<Self> {
         if let Some(bytes) = stored_bytes(archive, member)? {
-            return Self::open_input(ffmpeg, archive, part_of_file(archive, &bytes));
+            return Self::open_bytes(ffmpeg, Bytes::Part(archive.to_path_buf(), bytes));
         }
         // ffmpeg wants to seek in MP4.
         let file = tempfile::Builder::new().prefix("alpamayo-").suffix(".mp4").tempfile();
         let mut file = file.map_err(Error::io("create", &std::env::temp_dir()))?;
         copy_member(archive, member, file.as_file_mut())?;
-        let copy = file.into_temp_path();
-        let video = Self::open(ffmpeg, &copy)?;
-        Ok(Self {
-            copy: Some(Arc::new(copy)),
-            ..video
-        })
+        Self::open_bytes(ffmpeg, Bytes::Copy(Arc::new(file.into_temp_path())))
     }
 
     /// The temporary file with its bytes, where there is one.
     #[cfg(test)]
     pub(super) fn copy(&self) -> Option<&Path> {
-        self.copy.as_deref().map(AsRef::as_ref)
+        matches!(self.bytes, Bytes::Copy(_)).then(|| self.bytes.path())
     }
 
-    fn open_input(ffmpeg: &Ffmpeg, path: &Path, input: OsString) -> Result<Self> {
+    fn open_bytes(ffmpeg: &Ffmpeg, bytes: Bytes) -> Result<Self> {
+        let path = bytes.path();
         let options = "-v error -fflags +discardcorrupt -select_streams V:0 -of json \
                        -show_entries packet=pts,dts,flags:stream=time_base,nb_frames";
-        let arguments = options.split_whitespace().map(Into::into).chain([input.clone()]);
+        let arguments = options.split_whitespace().map(Into::into).chain([bytes.input()]);
         let output = run("ffprobe", arguments)?;
         let complaint = output.complaint.as_deref().unwrap_or("ffprobe fails");
         if !output.success {
@@ -134,9 +152,7 @@ impl Video {
             return Err(error(path, "there are no frames in it"));
         }
         Ok(Self {
-            path: path.to_path_buf(),
-            input,
-            copy: None,
+            bytes,
             ffmpeg: ffmpeg.clone(),
             pts,
             time_base,
@@ -164,7 +180,7 @@ impl Video {
         let count = self.frame_count();
         if let Some(index) = indices.iter().find(|&&index| index >= count) {
             let reason = format!("frame {index} is not there: it ends after {count} frames; is the file complete?");
-            return Err(error(&self.path, reason));
+            return Err(error(self.bytes.path(), reason));
         }
         let mut wanted: Vec<usize> = indices.to_vec();
         wanted.sort_unstable();
@@ -188,14 +204,15 @@ impl Video {
         let mut said = String::new();
         for start in starts {
             let output = self.decode(indices, start)?;
-            let frames = parse_ppm(&output.stdout).ok_or_else(|| error(&self.path, "ffmpeg's frames are cut off"))?;
+            let frames =
+                parse_ppm(&output.stdout).ok_or_else(|| error(self.bytes.path(), "ffmpeg's frames are cut off"))?;
             if frames.len() == indices.len() {
                 return Ok(frames);
             }
             let complaint = output.complaint.map_or_else(String::new, |line| format!(" ({line})"));
             said = format!("{} of the frames {indices:?} can be decoded{complaint}", frames.len());
         }
-        Err(error(&self.path, said))
+        Err(error(self.bytes.path(), said))
     }
 
     /// Runs ffmpeg for frames of ascending indices, from `start` seconds on.
@@ -207,7 +224,7 @@ impl Video {
             add(&format!("-noaccurate_seek -seek_timestamp 1 -ss {start:.6}"));
         }
         add("-i");
-        arguments.push(self.input.clone());
+        arguments.push(self.bytes.input());
         let chosen: Vec<String> = indices
             .iter()
             .map(|&index| format!("eq(pts,{})", self.pts[index]))
