@@ -172,7 +172,8 @@ impl DeviceVisitor for &Run<'_> {
         let options = DriveOptions {
             samples: SAMPLES,
             max_generation_length: Some(5),
-            flow_steps: Some(2),
+            // One: a second begins where the first ended, and sines of large angles multiply what it is off.
+            flow_steps: Some(1),
             noise: Some(uniform(2000, CLIPS * SAMPLES * waypoints * 2)),
             forced_tokens: forced_tokens.collect(),
             ..DriveOptions::default()
