@@ -1,6 +1,6 @@
 //! What moves when one thing is changed: a sweep of perturbations over many clips.
 //!
-//! - [`grid`]: what is driven: perturbations x severities x clips x repetitions;
+//! - [`mod@grid`]: what is driven: perturbations x severities x clips x repetitions;
 //! - [`mod@drive`]: driving it, what is unchanged is not computed again;
 //! - [`record`]: what is kept of each drive, one line of a [`ResultFile`](crate::run::ResultFile);
 //! - [`measure`]: the numbers of a pair, one place for tables, charts and page;
