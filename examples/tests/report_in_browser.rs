@@ -116,7 +116,8 @@ fn dump(page: &Path) -> String {
             "--disable-gpu",
             "--disable-background-networking",
         ])
-        .args(["--virtual-time-budget=5000", "--dump-dom"])
+        // Wide enough for pairs to stand side by side.
+        .args(["--window-size=1600,1000", "--virtual-time-budget=5000", "--dump-dom"])
         .arg(format!("file://{}", page.display()))
         .output()
         .unwrap_or_else(|error| panic!("{browser}: {error}; install Chromium or set CHROMIUM to its path"));
@@ -262,8 +263,8 @@ const ticks = (section) => texts(section, "svg text").filter((text) => /^−?[0-
 const sides = articles().map((article) => [...article.querySelectorAll(".pair > section")]);
 found.sides = sides.every((pair) => pair.length === 2 && pair.every((side) => side.querySelectorAll("svg image").length === 4));
 found.axes = sides.every(([clean, perturbed]) => ticks(clean) === ticks(perturbed));
-const top = (side) => side.querySelector("svg").getBoundingClientRect();
-found.beside = sides.every(([clean, perturbed]) => top(clean).y === top(perturbed).y && top(clean).right < top(perturbed).x);
+const place = (side) => side.querySelector("svg").getBoundingClientRect();
+found.beside = sides.every(([clean, perturbed]) => place(clean).y === place(perturbed).y && place(clean).right < place(perturbed).x);
 found.marks = articles()[0].querySelectorAll("del").length > 0 && articles()[0].querySelectorAll("ins").length > 0;
 found.tables = texts(document, "main > section > h2").join();
 found.rows = [...document.querySelectorAll("tbody")].map((body) => body.rows.length).join();
