@@ -13,6 +13,16 @@ pub fn bundled(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("data/nano").join(path)
 }
 
+/// The names of the bundled clips, each of which has the reference's plan.
+pub const BUNDLED_CLIPS: [&str; 6] = [
+    "barriers",
+    "green_start",
+    "pedestrian",
+    "red_light",
+    "right_curve",
+    "slow_truck",
+];
+
 /// How weights are stored on the device.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub enum Weights {

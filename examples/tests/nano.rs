@@ -3,18 +3,9 @@
 use alpamayo_backends::layers::{CacheFormat, WeightFormat};
 use alpamayo_backends::{Device, DeviceVisitor, ModelBackend};
 use alpamayo_core::Clip;
-use alpamayo_examples::cli::bundled;
+use alpamayo_examples::cli::{BUNDLED_CLIPS, bundled};
 use alpamayo_models::{Alpamayo, DriveOptions, LoadOptions};
 use serde::Deserialize;
-
-const CLIPS: [&str; 6] = [
-    "barriers",
-    "green_start",
-    "pedestrian",
-    "red_light",
-    "right_curve",
-    "slow_truck",
-];
 
 /// What the reference computes with greedy reasoning; arrays as nested lists.
 #[derive(Deserialize)]
@@ -53,7 +44,10 @@ impl DeviceVisitor for Worst {
             ..LoadOptions::default()
         };
         let model = Alpamayo::<B>::load(bundled("checkpoint"), &device, options).unwrap();
-        CLIPS.map(|name| distance(&model, name)).into_iter().fold(0.0, f32::max)
+        BUNDLED_CLIPS
+            .map(|name| distance(&model, name))
+            .into_iter()
+            .fold(0.0, f32::max)
     }
 }
 

@@ -10,17 +10,7 @@ use alpamayo_models::{Alpamayo, DriveOptions, Event, LoadOptions, Observer};
 use serde::{Deserialize, Serialize};
 
 use super::Outcome;
-use crate::cli::bundled;
-
-/// The bundled clips with a reference.
-const CLIPS: [&str; 6] = [
-    "barriers",
-    "green_start",
-    "pedestrian",
-    "red_light",
-    "right_curve",
-    "slow_truck",
-];
+use crate::cli::{BUNDLED_CLIPS, bundled};
 
 /// Rows of the timed drives.
 const SAMPLES: usize = 6;
@@ -122,7 +112,7 @@ pub fn run<B: ModelBackend>(weights: WeightFormat, repetitions: usize, device: &
             ..LoadOptions::default()
         };
         let model = Alpamayo::<B>::load(bundled("checkpoint"), device, options)?;
-        let clips: Vec<(&str, Clip)> = CLIPS
+        let clips: Vec<(&str, Clip)> = BUNDLED_CLIPS
             .iter()
             .map(|name| Ok((*name, Clip::read(bundled("clips").join(name))?)))
             .collect::<Result<_, Error>>()?;

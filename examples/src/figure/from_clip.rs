@@ -79,15 +79,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-
-    const CLIPS: [&str; 6] = [
-        "barriers",
-        "green_start",
-        "pedestrian",
-        "red_light",
-        "right_curve",
-        "slow_truck",
-    ];
+    use crate::cli::BUNDLED_CLIPS;
 
     fn bundled(name: &str) -> Clip {
         let clips = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/data/nano/clips"));
@@ -120,7 +112,7 @@ mod tests {
 
     #[test]
     fn what_was_driven_lies_on_the_road() {
-        for name in CLIPS {
+        for name in BUNDLED_CLIPS {
             let share = on_grey(&bundled(name), |point| point);
             assert!(share.is_nan() || share >= 0.8, "{name}: {share}");
         }
