@@ -9,6 +9,7 @@ use crate::layers::{
     Activation, Attention, CacheFormat, HeadNorms, KeyValue, LayerCache, Linear, Norm, Rotary, RowLengths, Weight,
     WeightFormat, WeightSource,
 };
+use crate::repetition::{Anew, Repetition};
 
 /// A Burn backend with the operations that decide Alpamayo-R1's speed.
 ///
@@ -78,6 +79,12 @@ pub trait ModelBackend: Backend {
     /// When that thread is gone.
     fn run_stage<T: Send + 'static>(_device: &Self::Device, stage: impl FnOnce() -> T + Send) -> Result<T> {
         Ok(stage())
+    }
+
+    /// A way to do the same work over and over: a backend that can record what a device is told to do tells it at once the next
+    /// time.
+    fn repetition() -> Box<dyn Repetition<Self>> {
+        Box::new(Anew)
     }
 
     /// Bytes of device memory that the backend's allocator holds, in use or kept for reuse, where it tells.

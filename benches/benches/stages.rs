@@ -1,5 +1,6 @@
 //! Each stage of one clip's drive: what `latency` reports as a table, here with Criterion's statistics.
 
+use alpamayo_backends::repetition::Anew;
 use alpamayo_backends::{DeviceVisitor, ModelBackend};
 use alpamayo_benches::{Clock, Settings, inputs};
 use alpamayo_models::pipeline::{Generation, Prefilled};
@@ -109,7 +110,9 @@ impl<B: ModelBackend> Bench<'_, B> {
                 .expert_context(generation)
                 .unwrap_or_else(|error| panic!("{error}"));
             let expert = &model.network().expert;
-            clock.time(iterations, || expert.velocity(0, x.clone(), 0.3, &context, &mut ()))
+            clock.time(iterations, || {
+                expert.velocity(0, x.clone(), 0.3, &context, &mut Anew, &mut ())
+            })
         });
     }
 

@@ -12,6 +12,7 @@ use crate::layers::{
     Activation, Attention, CacheFormat, HeadNorms, KeyValue, LayerCache, Linear, Norm, Rotary, RowLengths, Weight,
     WeightFormat, WeightSource,
 };
+use crate::repetition::Repetition;
 
 impl<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement> ModelBackend for CubeBackend<R, F, I, BT> {
     fn store_weight(source: &WeightSource<'_>, format: WeightFormat, device: &R::Device) -> Result<Weight<Self>> {
@@ -43,6 +44,10 @@ impl<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement> ModelBac
             context: "running a stage on the device's thread".into(),
             message: error.to_string(),
         })
+    }
+
+    fn repetition() -> Box<dyn Repetition<Self>> {
+        Box::new(kernels::Repeat::<R>::new())
     }
 
     fn reserved_memory(device: &R::Device) -> Option<u64> {

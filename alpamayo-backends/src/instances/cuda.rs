@@ -8,8 +8,8 @@ use cubecl::server::Handle;
 
 pub use burn_cuda::CudaDevice;
 
-use super::{KernelRuntime, Pieces, cuda_devices};
-use crate::kernels::cuda::{cublaslt, upload};
+use super::{KernelRuntime, Pieces, Recorded, cuda_devices};
+use crate::kernels::cuda::{cublaslt, record, upload};
 use crate::kernels::linear::LibraryProduct;
 use crate::layers::CacheFormat;
 
@@ -40,5 +40,9 @@ impl KernelRuntime for CudaRuntime {
 
     fn library_product(product: &LibraryProduct<'_, Self>) -> Option<CubeTensor<Self>> {
         cublaslt::product(product)
+    }
+
+    fn record(client: &ComputeClient<Self>, device: &CudaDevice, work: &mut dyn FnMut()) -> Recorded<Self> {
+        record::record(client, device, work)
     }
 }

@@ -26,6 +26,6 @@ pub use cuda::{Cuda, CudaDevice};
 #[cfg(feature = "flex")]
 pub use flex::Flex;
 #[cfg(feature = "cubecl")]
-pub use runtime::{KernelRuntime, Pieces};
+pub use runtime::{KernelRuntime, Pieces, Recorded, Recording};
 #[cfg(feature = "wgpu")]
 pub use wgpu::{Wgpu, WgpuDevice};

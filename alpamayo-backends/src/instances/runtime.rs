@@ -11,6 +11,25 @@ use crate::layers::CacheFormat;
 /// Pieces of the host's memory, one after another.
 pub type Pieces<'a> = dyn Iterator<Item = &'a [u8]> + Send + 'a;
 
+/// What became of work that was to be recorded.
+pub enum Recorded<R: CubeRuntime> {
+    /// It was recorded and has not run.
+    Repeatable(Box<dyn Recording<R>>),
+    /// It has run, and can't be repeated.
+    Once,
+    /// It has not run, and was not recorded.
+    Nothing,
+}
+
+/// Work that can be launched again, over the same buffers.
+pub trait Recording<R: CubeRuntime> {
+    /// Queues the work; whether that went well.
+    fn replay(&self) -> bool;
+
+    /// Queues a copy between two tensors of the same extents, on the same stream; whether that went well.
+    fn copy(&self, from: &CubeTensor<R>, to: &CubeTensor<R>) -> bool;
+}
+
 /// A CubeCL runtime and what its platform offers beyond the kernels that are common to all.
 pub trait KernelRuntime: CubeRuntime {
     /// How a cache of packed weights' keys and values is stored: bf16 where the runtime has the type.
@@ -42,5 +61,11 @@ pub trait KernelRuntime: CubeRuntime {
     /// A product by the platform's library, or `None` where there is none or it doesn't take this product.
     fn library_product(_product: &LibraryProduct<'_, Self>) -> Option<CubeTensor<Self>> {
         None
+    }
+
+    /// Records what `work` launches from this thread, where the platform can. `work` must have run before, and this must be the
+    /// client's own thread ([`ComputeClient::exclusive`]).
+    fn record(_client: &ComputeClient<Self>, _device: &Self::Device, _work: &mut dyn FnMut()) -> Recorded<Self> {
+        Recorded::Nothing
     }
 }

@@ -2,6 +2,7 @@
 
 use alpamayo_backends::ModelBackend;
 use alpamayo_backends::layers::{Activation, Linear, Norm, Rotary, RowLengths};
+use alpamayo_backends::repetition::Repetition;
 use alpamayo_core::ModelConfig;
 use burn::module::Module;
 use burn::tensor::{Tensor, backend::Backend};
@@ -62,22 +63,29 @@ impl<B: ModelBackend> Expert<B> {
 
     /// The velocity of noisy actions `x` `[rows · waypoints, 2]` at flow time `time` in [0, 1]: `[rows · waypoints, 2]`.
     ///
-    /// `step` only names the step for the observer.
+    /// `step` only names the step for the observer. `repetition` is that of the steps over this context.
     pub fn velocity(
         &self,
         step: usize,
         x: Tensor<B, 2>,
         time: f32,
         context: &ExpertContext<'_, B>,
+        repetition: &mut dyn Repetition<B>,
         observer: &mut dyn Observer<B>,
     ) -> Tensor<B, 2> {
-        let mut x = self.action_in_proj.forward(x, time);
+        let x = self.action_in_proj.forward(x, time);
         observer.observe(Event::ActionInProjection(step, &x));
+        // The time is in `x`: from here on every step does the same.
+        let x = repetition.run(x, &mut |x| self.hidden(x, context));
+        observer.observe(Event::ExpertHidden(step, &x));
+        B::project(x, &self.action_out_proj, Activation::None)
+    }
+
+    /// The layers and the final norm, `[rows · waypoints, hidden]`.
+    fn hidden(&self, mut x: Tensor<B, 2>, context: &ExpertContext<'_, B>) -> Tensor<B, 2> {
         for (layer, cache) in self.layers.iter().zip(&context.cache.layers) {
             x = layer.expert(x, &context.rotary, cache, &context.suffix_lengths);
         }
-        let x = B::normalize(x, &self.norm);
-        observer.observe(Event::ExpertHidden(step, &x));
-        B::project(x, &self.action_out_proj, Activation::None)
+        B::normalize(x, &self.norm)
     }
 }

@@ -2,6 +2,7 @@
 
 use alpamayo_backends::ModelBackend;
 use alpamayo_backends::layers::RowLengths;
+use alpamayo_backends::repetition::Anew;
 use alpamayo_core::perturb::EgoHistory;
 use alpamayo_core::{Clip, Patches, Trajectory, flow_noise};
 use burn::tensor::Tensor;
@@ -92,8 +93,9 @@ impl<B: ModelBackend> Alpamayo<B> {
         on_device::<B, _>("flow", &self.device, || {
             let context = self.expert_context(generation)?;
             let x = upload(noise, [rows * waypoints, ACTION_FEATURES], &self.device);
+            let mut repetition = B::repetition();
             let velocity = |step, x, time, observer: &mut dyn Observer<B>| {
-                self.network.expert.velocity(step, x, time, &context, observer)
+                (self.network.expert).velocity(step, x, time, &context, repetition.as_mut(), observer)
             };
             let x = flow.integrate(x, observer, velocity);
             let values = download(x, "reading actions")?;
@@ -112,7 +114,7 @@ impl<B: ModelBackend> Alpamayo<B> {
         on_device::<B, _>("flow", &self.device, || {
             let context = self.expert_context(generation)?;
             let x = upload(x.to_vec(), [rows, ACTION_FEATURES], &self.device);
-            let v: Tensor<B, 2> = self.network.expert.velocity(0, x, time, &context, &mut ());
+            let v: Tensor<B, 2> = (self.network.expert).velocity(0, x, time, &context, &mut Anew, &mut ());
             download(v, "reading velocities")
         })
     }

@@ -10,11 +10,13 @@ use burn::tensor::DType;
 use burn_cubecl::tensor::CubeTensor;
 use burn_cuda::CudaDevice;
 use cubecl::cuda::CudaRuntime;
+use cubecl::stream_id::StreamId;
 use cudarc::cublaslt::result as lt;
 use cudarc::cublaslt::sys;
 use cudarc::driver::DriverError;
-use cudarc::driver::sys::CUresult;
+use cudarc::driver::sys::{CUresult, CUstream};
 
+use super::client_stream::client_stream;
 use super::stream::OrderedStream;
 use crate::kernels::linear::LibraryProduct;
 use crate::kernels::product::Element;
@@ -24,6 +26,9 @@ use crate::layers::Activation;
 
 /// Scratch memory that an algorithm may ask for: what NVIDIA advises for Hopper.
 const WORKSPACE: usize = 32 << 20;
+
+/// Streams of CubeCL's that have scratch memory of their own; a thread has one. Products of further ones wait for each other.
+const MAX_WORKSPACES: usize = 4;
 
 /// The library's enumerator for a transposed operand, which the bindings of its light interface leave out.
 const CUBLAS_OP_T: i32 = 1;
@@ -114,7 +119,7 @@ struct Plan {
 struct Library {
     handle: sys::cublasLtHandle_t,
     stream: OrderedStream,
-    workspace: u64,
+    workspaces: Workspaces,
     plans: HashMap<Shape, Option<Plan>>,
 }
 
@@ -128,11 +133,14 @@ impl Library {
             return None;
         }
         let stream = OrderedStream::new(i32::try_from(index).ok()?)?;
-        let workspace = stream.allocate(WORKSPACE).ok()?;
+        let ordered = stream.allocate(WORKSPACE).ok()?;
         Some(Self {
             handle: lt::create_handle().ok()?,
             stream,
-            workspace,
+            workspaces: Workspaces {
+                ordered,
+                own: Vec::new(),
+            },
             plans: HashMap::new(),
         })
     }
@@ -178,19 +186,54 @@ impl Library {
             Some(bias) => Some(address(bias)?),
             None => None,
         };
-        let workspace = self.workspace;
-        self.stream
-            .ordered(|stream| {
-                // SAFETY: the buffers have the extents of the plan, stay alive until the work is enqueued, and CubeCL reuses
-                // them only for work that comes after it.
-                unsafe {
-                    plan.enqueue(handle, [weight, x, residual, target], bias, workspace, stream)
-                        .map_err(|_| DriverError(CUresult::CUDA_ERROR_UNKNOWN))
-                }
-            })
-            .ok()?;
+        let enqueue = |stream, workspace| {
+            // SAFETY: the buffers have the extents of the plan, stay alive until the work is enqueued, and CubeCL reuses
+            // them only for work that comes after it.
+            unsafe {
+                plan.enqueue(handle, [weight, x, residual, target], bias, workspace, stream)
+                    .map_err(|_| DriverError(CUresult::CUDA_ERROR_UNKNOWN))
+            }
+        };
+        // Memory of another stream's tensor might be reused before a product on this one has read it.
+        let inputs = [Some(request.x), product.residual.as_ref()];
+        let stream = (inputs.into_iter().flatten().all(is_of_this_stream))
+            .then(|| client_stream(&request.x.client, &request.x.device))
+            .flatten();
+        match stream.and_then(|stream| Some((stream, self.workspaces.of(stream, &self.stream)?))) {
+            Some((stream, workspace)) => enqueue(stream, workspace),
+            None => (self.stream).ordered(|stream| enqueue(stream, self.workspaces.ordered)),
+        }
+        .ok()?;
         Some(out)
     }
+}
+
+/// Scratch memory: products on different streams may run at the same time and can't share it.
+struct Workspaces {
+    /// That of products that wait for everything before them.
+    ordered: u64,
+    /// Those of CubeCL's streams.
+    own: Vec<(CUstream, u64)>,
+}
+
+impl Workspaces {
+    /// That of a stream, where it has one or can have one.
+    fn of(&mut self, stream: CUstream, context: &OrderedStream) -> Option<u64> {
+        if let Some((_, workspace)) = self.own.iter().find(|(known, _)| *known == stream) {
+            return Some(*workspace);
+        }
+        if self.own.len() == MAX_WORKSPACES {
+            return None;
+        }
+        let workspace = context.allocate(WORKSPACE).ok()?;
+        self.own.push((stream, workspace));
+        Some(workspace)
+    }
+}
+
+/// Whether the tensor was made by the calling thread's stream.
+fn is_of_this_stream(tensor: &Tensor) -> bool {
+    tensor.handle.stream == StreamId::current()
 }
 
 /// A tensor's address, once all work on it has been handed to the driver.
@@ -252,7 +295,7 @@ impl Plan {
         [weight, x, residual, out]: [u64; 4],
         bias: Option<u64>,
         workspace: u64,
-        stream: cudarc::driver::sys::CUstream,
+        stream: CUstream,
     ) -> Result<(), lt::CublasError> {
         let alpha = 1.0_f32;
         // SAFETY: as above; the bias pointer is read before the next product sets it.
