@@ -70,7 +70,22 @@ impl WideConfig {
 
     /// Chunks of a slab of `x`.
     pub fn slab(&self) -> usize {
-        8 * self.streamed.token_tiles * self.stride()
+        self.tokens() * self.stride()
+    }
+
+    /// Rows of a slab.
+    pub fn tokens(&self) -> usize {
+        8 * self.streamed.token_tiles
+    }
+
+    /// Rows of a slab that the units of a cube copy a chunk of each at a time.
+    pub fn tokens_per_copy(&self) -> usize {
+        self.units() / (4 * self.pairs * self.granule())
+    }
+
+    /// Chunks of a slab that a unit copies.
+    pub fn copies(&self) -> usize {
+        self.tokens().div_ceil(self.tokens_per_copy())
     }
 
     /// Chunks of a block that a unit fetches.
@@ -129,9 +144,10 @@ impl WideShape {
         }
     }
 
-    /// Whether a cube's shared memory stays within so many bytes.
+    /// Whether units fill the rows of a slab evenly and a cube's shared memory stays within so many bytes.
     pub fn fits<R: CubeRuntime>(&self, tokens: usize, product: &Product<R>, limit: usize) -> bool {
-        WideConfig::new(*self, tokens, product).shared_bytes() <= limit
+        let even = (4 * self.groups).is_multiple_of(self.pairs * self.unroll);
+        even && WideConfig::new(*self, tokens, product).shared_bytes() <= limit
     }
 
     /// Parts of a product's columns. What adds them up neither gates nor takes odd outputs.

@@ -9,6 +9,9 @@ use super::super::epilogue::{self, Outputs};
 use super::super::kernel::{Chunk, Pair, Sums, weight_row};
 use super::config::WideConfig;
 
+/// Tiles of tokens whose products are independent of each other in a row.
+const BATCH: usize = 4;
+
 /// The columns of a cube, in granules of which every plane multiplies two blocks.
 #[derive(CubeType, Clone, Copy)]
 struct Part {
@@ -102,11 +105,16 @@ fn multiply_part(
     }
     let mut stage = SharedMemory::<Chunk>::new_aligned(comptime!(2 * config.slab()), 16usize);
     let barrier = Barrier::shared(comptime!(config.units() as u32).runtime(), UNIT_POS == 0);
+    let last_token = tokens - 1;
     let own = lane / 4 * comptime!(config.stride()) + lane % 4;
     let slabs = (part.count + comptime!(config.pairs - 1)) / pairs;
 
     let mut even = Array::<Chunk>::new(comptime!(config.loads()));
     let mut odd = Array::<Chunk>::new(comptime!(config.loads()));
+    #[unroll]
+    for load in 0..comptime!(config.loads()) {
+        odd[load] = Chunk::new(0u32);
+    }
     let mut current = 0usize;
     if slabs > 0 {
         fetch(
@@ -117,14 +125,14 @@ fn multiply_part(
             part.last,
             config,
         );
-        copy(x, &mut stage, 0usize, 0usize, part, tokens, chunks, config);
+        copy(x, &mut stage, 0usize, 0usize, part, last_token, chunks, config);
         barrier.commit_copy_async();
     }
     barrier.arrive_and_wait();
     for slab in 0..slabs {
         let other = comptime!(config.slab()) - current;
         if slab + 1 < slabs {
-            copy(x, &mut stage, other, slab + 1, part, tokens, chunks, config);
+            copy(x, &mut stage, other, slab + 1, part, last_token, chunks, config);
             barrier.commit_copy_async();
         }
         let start = slab * pairs;
@@ -133,7 +141,9 @@ fn multiply_part(
             let split = UNIT_POS_Y as usize * comptime!(config.streamed.shape.unroll);
             let at = current + own + 4 * (local * comptime!(config.granule()) + split);
             let step = first_step(part, granule, config) + half;
-            fetch(weight, &weights, &mut odd, step, part.last, config);
+            if step <= part.last {
+                fetch(weight, &weights, &mut odd, step, part.last, config);
+            }
             multiply(&stage, at, &even, sums, config);
             if granule + 1 < part.count {
                 let step = first_step(part, granule + 1, config);
@@ -181,9 +191,12 @@ fn fetch(
             loaded[comptime!(part * rows + row)] = weight[*weights.index(row) + chunk];
         }
     }
+    sync_plane();
 }
 
 /// A slab of `x` to the stage at `offset`, asynchronously; tokens past the last repeat it, columns past the last are zeros.
+///
+/// A unit copies the same column of several tokens, so that only their rows differ.
 #[cube]
 fn copy(
     x: &Array<Chunk>,
@@ -191,30 +204,39 @@ fn copy(
     offset: usize,
     slab: usize,
     part: Part,
-    tokens: usize,
+    last_token: usize,
     chunks: usize,
     #[comptime] config: WideConfig,
 ) {
     let row_chunks = comptime!(4 * config.pairs * config.granule());
-    let count = comptime!(8 * config.streamed.token_tiles * 4 * config.pairs * config.granule());
-    #[unroll]
-    for index in 0..comptime!(count.div_ceil(config.units())) {
-        let place = index * comptime!(config.units()) + UNIT_POS as usize;
-        let (token, column) = (place / row_chunks, place % row_chunks);
-        let granule = slab * config.pairs + column / comptime!(4 * config.granule());
-        let within = comptime!(count.is_multiple_of(config.units())).runtime() || place < count;
-        if within && granule < part.count {
-            let target = offset + token * comptime!(config.stride()) + column;
-            let source = 4 * granule_step(part, granule, config) + column % comptime!(4 * config.granule());
-            if source < chunks {
-                let source = (tokens - 1).min(token) * chunks + source;
-                copy_async(
-                    &x.slice(source, source + 1),
-                    &mut stage.slice_mut(target, target + 1),
-                    4u32,
-                );
-            } else {
-                stage[target] = Chunk::new(0u32);
+    let (first, column) = (UNIT_POS as usize / row_chunks, UNIT_POS as usize % row_chunks);
+    let granule = slab * config.pairs + column / comptime!(4 * config.granule());
+    if granule < part.count {
+        let source = 4 * granule_step(part, granule, config) + column % comptime!(4 * config.granule());
+        let target = offset + first * comptime!(config.stride()) + column;
+        let within = source < chunks;
+        if within {
+            #[unroll]
+            for index in 0..comptime!(config.copies()) {
+                let token = first + comptime!(index * config.tokens_per_copy());
+                if comptime!((index + 1) * config.tokens_per_copy() <= config.tokens()).runtime()
+                    || token < comptime!(config.tokens())
+                {
+                    let source = last_token.min(token) * chunks + source;
+                    let target = target + comptime!(index * config.tokens_per_copy() * config.stride());
+                    copy_async(
+                        &x.slice(source, source + 1),
+                        &mut stage.slice_mut(target, target + 1),
+                        4u32,
+                    );
+                }
+            }
+        } else {
+            #[unroll]
+            for index in 0..comptime!(config.copies()) {
+                if first + comptime!(index * config.tokens_per_copy()) < comptime!(config.tokens()) {
+                    stage[target + comptime!(index * config.tokens_per_copy() * config.stride())] = Chunk::new(0u32);
+                }
             }
         }
     }
@@ -230,7 +252,7 @@ fn multiply(
     #[comptime] config: WideConfig,
 ) {
     let definition = MmaDefinition::<bf16, bf16, f32>::new(16usize, 8usize, 16usize);
-    let row_tiles = comptime!(config.streamed.shape.row_tiles);
+    let (row_tiles, token_tiles) = comptime!((config.streamed.shape.row_tiles, config.streamed.token_tiles));
     #[unroll]
     for part in 0..comptime!(config.streamed.shape.unroll) {
         let mut left = Sequence::<Array<Pair>>::new();
@@ -248,18 +270,32 @@ fn multiply(
                 left.push(pairs);
             }
         }
+        // Several tokens' products between two of the same sums, which wait for each other.
         #[unroll]
-        for token_tile in 0..comptime!(config.streamed.token_tiles) {
-            let words = stage[at + comptime!(8 * token_tile * config.stride() + 4 * part)];
+        for batch in 0..comptime!(token_tiles.div_ceil(BATCH)) {
+            let count = comptime!(BATCH.min(token_tiles - batch * BATCH));
+            let mut words = Sequence::<Chunk>::new();
+            #[unroll]
+            for index in 0..count {
+                words.push(stage[at + comptime!(8 * (batch * BATCH + index) * config.stride() + 4 * part)]);
+            }
             #[unroll]
             for half in 0..2usize {
-                let mut right = Array::<Pair>::new(2usize);
-                right[0] = Pair::reinterpret(words[comptime!(2 * half)]);
-                right[1] = Pair::reinterpret(words[comptime!(2 * half + 1)]);
                 #[unroll]
-                for tile in 0..row_tiles {
-                    let block = comptime!(tile * config.streamed.token_tiles + token_tile);
-                    definition.execute_inplace(left.index(comptime!(2 * tile + half)), &right, sums.index_mut(block));
+                for index in 0..count {
+                    let words = *words.index(index);
+                    let mut right = Array::<Pair>::new(2usize);
+                    right[0] = Pair::reinterpret(words[comptime!(2 * half)]);
+                    right[1] = Pair::reinterpret(words[comptime!(2 * half + 1)]);
+                    #[unroll]
+                    for tile in 0..row_tiles {
+                        let block = comptime!(tile * token_tiles + batch * BATCH + index);
+                        definition.execute_inplace(
+                            left.index(comptime!(2 * tile + half)),
+                            &right,
+                            sums.index_mut(block),
+                        );
+                    }
                 }
             }
         }
