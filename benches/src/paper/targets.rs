@@ -166,6 +166,7 @@ impl Target for Cuda {
             matmul.ldmatrix.insert(ElemType::Float(kind).into());
             matmul.stmatrix.insert(ElemType::Float(kind).into());
         }
+        properties.features.copy_async = true;
         properties.features.plane.insert(Plane::Ops);
         properties.features.plane.insert(Plane::Sync);
         properties

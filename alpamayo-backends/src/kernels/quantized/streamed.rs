@@ -207,6 +207,7 @@ fn quantized_streamed<E: Float, N: Size>(
     }
 
     let outputs = Outputs {
+        base: 0usize,
         tokens,
         rows,
         first,

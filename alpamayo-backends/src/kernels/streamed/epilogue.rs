@@ -9,6 +9,8 @@ use crate::kernels::activation::{activate, silu};
 /// What a plane's results are.
 #[derive(CubeType, Clone, Copy)]
 pub(crate) struct Outputs {
+    /// Where the first result lies.
+    pub base: usize,
     /// Rows of `x`.
     pub tokens: usize,
     /// Outputs of the product.
@@ -139,16 +141,16 @@ fn write<E: Float>(
                 if row < outputs.rows {
                     let gate = biased(low[i] * scale[i], bias, row);
                     let value = silu(gate) * biased(high[i] * scale[i], bias, outputs.rows + row);
-                    store::<E>(value, residual, out, token * outputs.rows + row);
+                    store::<E>(value, residual, out, outputs.base + token * outputs.rows + row);
                 }
             } else {
                 if row < outputs.rows {
                     let value = activate(biased(low[i] * scale[i], bias, row), config.activation);
-                    store::<E>(value, residual, out, token * outputs.rows + row);
+                    store::<E>(value, residual, out, outputs.base + token * outputs.rows + row);
                 }
                 if row + 8 < outputs.rows {
                     let value = activate(biased(high[i] * scale[i], bias, row + 8), config.activation);
-                    store::<E>(value, residual, out, token * outputs.rows + row + 8);
+                    store::<E>(value, residual, out, outputs.base + token * outputs.rows + row + 8);
                 }
             }
         }

@@ -107,6 +107,7 @@ pub(super) fn streamed<E: Float>(
     }
 
     let outputs = Outputs {
+        base: 0usize,
         tokens,
         rows,
         first,

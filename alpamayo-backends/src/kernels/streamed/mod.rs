@@ -7,6 +7,7 @@
 mod config;
 pub(super) mod epilogue;
 pub(super) mod kernel;
+mod wide;
 
 use burn::tensor::DType;
 use burn_cubecl::CubeRuntime;
@@ -18,6 +19,7 @@ use super::product::{Element, Product};
 use super::quantized;
 use super::tensors::{array, cubes, empty, extents, has_bf16_tensor_cores};
 pub use config::{StreamedConfig, StreamedShape};
+pub use wide::{WideShape, parts_with, wide_with};
 
 /// Rows of `x` that one launch takes.
 pub const MAX_TOKENS: usize = 64;
@@ -40,6 +42,9 @@ pub fn takes<R: CubeRuntime>(tokens: usize, product: &Product<R>) -> bool {
 pub fn streamed<R: CubeRuntime>(x: &CubeTensor<R>, product: &Product<R>, dtype: DType) -> CubeTensor<R> {
     if let Some(quantization) = product.weight.element.quantization() {
         return quantized::streamed(x, product, dtype, quantization);
+    }
+    if let Some(shape) = WideShape::choose(extents(x).0, product) {
+        return wide_with(x, product, dtype, shape);
     }
     let config = StreamedConfig::choose(x, product);
     streamed_with(x, product, dtype, config)

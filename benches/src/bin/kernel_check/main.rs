@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Sections: `matvec` (cuts of the matrix-vector kernel; a variant is outputs, unroll, splits, groups), `streamed` (cuts of the
-//! product on tensor cores: row tiles, unroll, splits, groups), `quantized` (both for 8 and 4 bits, and what many rows call), `fused`
+//! product on tensor cores: row tiles, unroll, splits, groups), `wide` (the same for 64 rows in tiles that share them), `quantized` (both for 8 and 4 bits, and what many rows call), `fused`
 //! (what is fused around them), `library` and `cooperative` (large products), `rows` (norms, gates, random weights). All of them without
 //! a name; `--all` prints every variant.
 //! `--divide 16` takes a sixteenth of every extent, for devices without memory or speed.
@@ -18,6 +18,7 @@ mod measure;
 mod quantized;
 mod rows;
 mod streamed;
+mod wide;
 
 use alpamayo_backends::instances::KernelRuntime;
 use measure::Options;
@@ -44,6 +45,7 @@ fn run<R: KernelRuntime>(options: &Options) {
     for (name, section) in [
         ("matvec", matvec::run::<R> as fn(&R::Device, &Options)),
         ("streamed", streamed::run::<R>),
+        ("wide", wide::run::<R>),
         ("quantized", quantized::run::<R>),
         ("fused", fused::run::<R>),
         ("library", library::run::<R>),
