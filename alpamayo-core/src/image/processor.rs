@@ -66,18 +66,13 @@ impl ImageProcessor {
             .iter()
             .map(|frame| self.resized(frame.height(), frame.width()))
             .collect::<Result<_>>()?;
+        let rows = resized_rows(frames, &sizes)?;
         let mut pixels = vec![0; sizes.iter().map(|(height, width)| height * width * 3).sum()];
-        let mut parts = Vec::with_capacity(frames.len());
-        let mut rest = pixels.as_mut_slice();
-        for (height, width) in &sizes {
-            let (part, others) = rest.split_at_mut(height * width * 3);
-            parts.push(part);
-            rest = others;
-        }
-        frames.par_iter().zip(&sizes).zip(parts).try_for_each_init(
+        let parts = parts_of(&mut pixels, sizes.iter().map(|(height, width)| height * width * 3));
+        frames.par_iter().zip(&sizes).zip(&rows).zip(parts).try_for_each_init(
             Resizer::new,
-            |resizer, ((frame, &(height, width)), part)| {
-                let rgb = resize::resized_rgb(frame, height, width, resizer)?;
+            |resizer, (((frame, &(height, width)), rows), part)| {
+                let rgb = resize::along_columns(rows, [frame.height(), width], height, resizer)?;
                 patches::cut(&rgb, width, self.patch_size, self.merge_size, part);
                 Ok(())
             },
@@ -92,6 +87,39 @@ impl ImageProcessor {
             spatial_merge_size: self.merge_size,
         })
     }
+}
+
+/// Rows of a frame that are resized by one thread at a time: more pieces than frames, so that no thread waits long for another.
+const BAND: usize = 128;
+
+/// Frames with the width they are resized to, and their own height.
+fn resized_rows(frames: &[Frame], sizes: &[(usize, usize)]) -> Result<Vec<Vec<u8>>> {
+    let mut rows: Vec<Vec<u8>> = (frames.iter().zip(sizes))
+        .map(|(frame, (_, width))| vec![0; frame.height() * width * 3])
+        .collect();
+    let mut bands = Vec::new();
+    for ((frame, (_, width)), rows) in frames.iter().zip(sizes).zip(&mut rows) {
+        let sources = frame.rgb().chunks((frame.width() * 3 * BAND).max(1));
+        let targets = rows.chunks_mut((width * 3 * BAND).max(1));
+        bands.extend(sources.zip(targets).map(|band| (frame.width(), *width, band)));
+    }
+    bands
+        .into_par_iter()
+        .try_for_each_init(Resizer::new, |resizer, (from, to, (source, target))| {
+            resize::along_rows(source, [source.len() / (from * 3), from], to, target, resizer)
+        })?;
+    Ok(rows)
+}
+
+/// Consecutive parts of a slice.
+fn parts_of(mut rest: &mut [u8], lengths: impl Iterator<Item = usize>) -> Vec<&mut [u8]> {
+    let mut parts = Vec::new();
+    for length in lengths {
+        let (part, others) = rest.split_at_mut(length);
+        parts.push(part);
+        rest = others;
+    }
+    parts
 }
 
 #[cfg(test)]

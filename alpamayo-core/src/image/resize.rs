@@ -1,7 +1,8 @@
 //! Antialiased bicubic resizing of 8-bit images.
 
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::images::{TypedImage, TypedImageRef};
+use fast_image_resize::pixels::U8x3;
+use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 
 use super::resample::resample;
 use crate::{Error, Frame, Result};
@@ -16,31 +17,51 @@ pub fn resize(frame: &Frame, height: usize, width: usize) -> Result<Frame> {
 }
 
 /// As [`resize`], with a resizer to be used again; the pixels alone, `[height, width, 3]`.
-pub(super) fn resized_rgb(frame: &Frame, height: usize, width: usize, resizer: &mut Resizer) -> Result<Vec<u8>> {
-    // In one call the resizer would take the columns first.
-    let rows = pass(
-        frame.rgb(),
-        [frame.height(), frame.width()],
-        [frame.height(), width],
-        resizer,
-    )?;
-    let rows = rows.as_deref().unwrap_or(frame.rgb());
-    let columns = pass(rows, [frame.height(), width], [height, width], resizer)?;
-    Ok(columns.unwrap_or_else(|| rows.to_vec()))
+fn resized_rgb(frame: &Frame, height: usize, width: usize, resizer: &mut Resizer) -> Result<Vec<u8>> {
+    let mut rows = vec![0; frame.height() * width * 3];
+    along_rows(frame.rgb(), [frame.height(), frame.width()], width, &mut rows, resizer)?;
+    along_columns(&rows, [frame.height(), width], height, resizer)
 }
 
-/// One axis, from one `[height, width]` to another; nothing if they are the same.
-fn pass(pixels: &[u8], from: [usize; 2], to: [usize; 2], resizer: &mut Resizer) -> Result<Option<Vec<u8>>> {
+/// Rows of pixels `[height, width, 3]`, each resized to `to` pixels. Rows don't depend on each other.
+pub(super) fn along_rows(
+    pixels: &[u8],
+    [height, width]: [usize; 2],
+    to: usize,
+    target: &mut [u8],
+    resizer: &mut Resizer,
+) -> Result<()> {
+    // In one call for both axes the resizer would take the columns first.
+    pass(pixels, [height, width], [height, to], target, resizer)
+}
+
+/// The columns of pixels `[height, width, 3]`, each resized to `to` pixels.
+pub(super) fn along_columns(
+    pixels: &[u8],
+    [height, width]: [usize; 2],
+    to: usize,
+    resizer: &mut Resizer,
+) -> Result<Vec<u8>> {
+    let mut target = vec![0; to * width * 3];
+    pass(pixels, [height, width], [to, width], &mut target, resizer)?;
+    Ok(target)
+}
+
+/// One axis, from one `[height, width]` to another.
+fn pass(pixels: &[u8], from: [usize; 2], to: [usize; 2], target: &mut [u8], resizer: &mut Resizer) -> Result<()> {
     /// Beyond this reduction the weights need a bit of precision that the resizer does not have.
     const REDUCTION: usize = 100;
     if from == to {
-        return Ok(None);
+        target.copy_from_slice(pixels);
+        return Ok(());
     }
     if from[0] > to[0] * REDUCTION {
-        return Ok(Some(resample(pixels, from[0], from[1] * 3, to[0])));
+        target.copy_from_slice(&resample(pixels, from[0], from[1] * 3, to[0]));
+        return Ok(());
     }
     if from[1] > to[1] * REDUCTION {
-        return Ok(Some(resample(pixels, from[1], 3, to[1])));
+        target.copy_from_slice(&resample(pixels, from[1], 3, to[1]));
+        return Ok(());
     }
     let error = |reason: String| Error::Resize {
         height: from[0],
@@ -52,14 +73,15 @@ fn pass(pixels: &[u8], from: [usize; 2], to: [usize; 2], resizer: &mut Resizer) 
     else {
         return Err(error(format!("{}x{} is too large", to[0], to[1])));
     };
-    let source = ImageRef::new(from_width, from_height, pixels, PixelType::U8x3);
+    // Named types: images of any type would have the resizer compiled for all of them.
+    let source = TypedImageRef::<U8x3>::from_buffer(from_width, from_height, pixels);
     let source = source.map_err(|reason| error(reason.to_string()))?;
-    let mut target = Image::new(to_width, to_height, PixelType::U8x3);
+    let target = TypedImage::<U8x3>::from_buffer(to_width, to_height, target);
+    let mut target = target.map_err(|reason| error(reason.to_string()))?;
     let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom));
     resizer
-        .resize(&source, &mut target, &options)
-        .map_err(|reason| error(reason.to_string()))?;
-    Ok(Some(target.into_vec()))
+        .resize_typed(&source, &mut target, &options)
+        .map_err(|reason| error(reason.to_string()))
 }
 
 #[cfg(test)]
