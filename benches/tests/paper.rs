@@ -162,7 +162,7 @@ fn every_kernel_of_the_released_model_is_cuda_within_an_h100s_limits() {
         assert!(source.contains("__global__"), "{source}");
         std::fs::write(folder.join(format!("{number:03}_{}.cu", kernel.name)), source).unwrap();
     }
-    for part in ["streamed", "quantized_streamed"] {
+    for part in ["streamed", "quantized_streamed", "quantized_integer"] {
         assert!(
             kernels.iter().any(|kernel| kernel.name.starts_with(part)),
             "{part} was not launched"

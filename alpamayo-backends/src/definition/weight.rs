@@ -95,7 +95,7 @@ pub(super) fn dequantize<B: Backend>(
     quantization: Quantization,
 ) -> Tensor<B, 2> {
     let [rows, _] = words.dims();
-    let (groups, chunks, runs) = (quantization.groups(columns), quantization.chunks(), quantization.runs());
+    let (groups, parts) = (quantization.groups(columns), quantization.chunks() / 4);
     let (code_words, step_words) = (quantization.code_words(columns), quantization.step_words(columns));
     let mask = (1_i32 << quantization.bits()) - 1;
     let codes = (0..quantization.per_word()).map(|place| {
@@ -105,10 +105,17 @@ pub(super) fn dequantize<B: Backend>(
         codes.bitwise_and_scalar(mask.elem())
     });
     let codes: Tensor<B, 3, Int> = Tensor::stack(codes.collect(), 2);
-    // (chunk, block, run, code) in memory is (block, run, chunk, code) in a row.
+    // (part, eight, block, odd, pair) in memory is (block, eight, part, pair, odd) in a row.
     let codes = codes
-        .reshape([rows * groups, chunks, Quantization::BLOCKS, runs, 4])
-        .permute([0, 2, 3, 1, 4])
+        .reshape([
+            rows * groups,
+            parts,
+            4,
+            Quantization::BLOCKS,
+            2,
+            quantization.per_word() / 2,
+        ])
+        .permute([0, 3, 2, 1, 5, 4])
         .reshape([rows * groups * Quantization::BLOCKS, Quantization::BLOCK]);
     let codes = codes.float().cast(DType::F32) - quantization.offset();
     let steps = look_up_halves(words.narrow(1, code_words, step_words), |bits| {

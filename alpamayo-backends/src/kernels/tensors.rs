@@ -4,7 +4,7 @@ use burn::tensor::{DType, Int, Shape, Tensor, TensorPrimitive};
 use burn_cubecl::kernel::{cast, into_contiguous};
 use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{BoolElement, CubeBackend, CubeRuntime, FloatElement, IntElement};
-use cubecl::ir::{ElemType, FloatKind, features::MmaConfig};
+use cubecl::ir::{ElemType, FloatKind, IntKind, features::MmaConfig};
 use cubecl::prelude::*;
 
 /// The tensor of the runtime behind a float tensor, its rows one after another.
@@ -111,5 +111,18 @@ pub fn has_bf16_tensor_cores<R: Runtime>(client: &ComputeClient<R>) -> bool {
         m: 16,
         n: 8,
         k: 16,
+    })
+}
+
+/// Whether the device multiplies tiles of 16 x 32 by 32 x 8 signed bytes whose registers a kernel fills itself.
+pub fn has_int8_tensor_cores<R: Runtime>(client: &ComputeClient<R>) -> bool {
+    let int8 = ElemType::Int(IntKind::I8).into();
+    client.properties().features.matmul.mma.contains(&MmaConfig {
+        a_type: int8,
+        b_type: int8,
+        cd_type: ElemType::Int(IntKind::I32).into(),
+        m: 16,
+        n: 8,
+        k: 32,
     })
 }

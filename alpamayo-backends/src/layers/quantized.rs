@@ -5,8 +5,10 @@
 //! is beyond the largest code; a code is `value / step` in f32, rounded to nearest even. Every value is thus at most half a step off.
 //!
 //! Rows are padded with zeros to 128 input features, four blocks. Of such a group the codes come in as many *chunks* of four
-//! 32-bit words as make 128 codes, word `w` of every chunk holding codes of block `w`: units of a GPU that read neighbouring
-//! chunks then read neighbouring inputs too. The codes of all groups are followed by all steps, two per word.
+//! 32-bit words as make 128 codes, word `w` of every chunk holding codes of block `w`. Chunk `c` holds input features from `8 · (c % 4)` of
+//! each block on, eight in one word of four bits, four in each of the words of eight bits in chunks `c` and `c + 4`: a lane of a tensor
+//! core then has eight neighbouring features of every block in 16 or 32 bytes, and four lanes have all of them. Within a word, features
+//! `2 i` and `2 i + 1` are 16 bits apart, so that both are widened at once. The codes of all groups are followed by all steps, two per word.
 
 use burn::module::{Module, Param};
 use burn::tensor::{Int, Tensor, backend::Backend};
@@ -27,6 +29,8 @@ impl Quantization {
     pub const GROUP: usize = 128;
     /// Blocks of a group, and words of a chunk.
     pub const BLOCKS: usize = Self::GROUP / Self::BLOCK;
+    /// The number of the layout of rows, which files carry: it counts up when codes or steps move.
+    pub const LAYOUT: u32 = 2;
     /// Words that a row is padded to multiples of: rows begin where memory is read from.
     const ROW_WORDS: usize = 8;
 
@@ -113,9 +117,11 @@ impl Quantization {
             column % Self::GROUP / Self::BLOCK,
             column % Self::BLOCK,
         );
-        let (run, within) = (within / (4 * self.chunks()), within % (4 * self.chunks()));
-        let chunk = group * self.chunks() + within / 4;
-        (chunk * Self::BLOCKS + block, self.bits() * (4 * run + within % 4))
+        let (eight, within) = (within / 8, within % 8);
+        let (part, within) = (within / self.per_word(), within % self.per_word());
+        let chunk = group * self.chunks() + 4 * part + eight;
+        let place = within / 2 + self.per_word() / 2 * (within % 2);
+        (chunk * Self::BLOCKS + block, self.bits() * place)
     }
 }
 
@@ -160,6 +166,16 @@ mod tests {
             for scheme in [Quantization::Int8, Quantization::Int4] {
                 let (word, _) = scheme.place(column);
                 prop_assert_eq!(word % Quantization::BLOCKS, column / Quantization::BLOCK % Quantization::BLOCKS);
+            }
+        }
+
+        #[test]
+        fn four_lanes_hold_eight_neighbours_each(block in 0..40_usize, lane in 0..4_usize, pair in 0..4_usize) {
+            for scheme in [Quantization::Int8, Quantization::Int4] {
+                let column = block * Quantization::BLOCK + 8 * lane + 2 * pair;
+                let ((word, shift), (other, after)) = (scheme.place(column), scheme.place(column + 1));
+                prop_assert_eq!((other, after), (word, shift + 16));
+                prop_assert_eq!(word / Quantization::BLOCKS % 4, lane);
             }
         }
 

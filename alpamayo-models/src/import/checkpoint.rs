@@ -29,19 +29,29 @@ pub struct QuantizedEntry {
 }
 
 impl QuantizedEntry {
-    /// As a checkpoint's metadata describes it: `int8 4096`.
-    fn parse(text: &str) -> Option<Self> {
-        let (scheme, columns) = text.split_once(' ')?;
-        Some(Self {
-            quantization: Quantization::from_name(scheme)?,
-            columns: columns.parse().ok()?,
+    /// As a checkpoint's metadata describes it, scheme, values per row and layout: `int8 4096 2`. Without a layout it is the first.
+    ///
+    /// # Errors
+    /// With the layout, where it is another than [`Quantization::LAYOUT`].
+    fn parse(text: &str) -> Option<std::result::Result<Self, u32>> {
+        let mut words = text.split(' ');
+        let entry = Self {
+            quantization: Quantization::from_name(words.next()?)?,
+            columns: words.next()?.parse().ok()?,
+        };
+        let layout = words.next().map_or(Some(1), |layout| layout.parse().ok())?;
+        Some(if layout == Quantization::LAYOUT {
+            Ok(entry)
+        } else {
+            Err(layout)
         })
     }
 }
 
 impl fmt::Display for QuantizedEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.quantization.name(), self.columns)
+        let name = self.quantization.name();
+        write!(f, "{name} {} {}", self.columns, Quantization::LAYOUT)
     }
 }
 
@@ -158,6 +168,12 @@ impl Checkpoint {
         for (name, info) in header.metadata.tensors() {
             // Other programs put what they like into the metadata: only a tensor's name with a scheme means something here.
             let quantized = descriptions.get(&name).and_then(|text| QuantizedEntry::parse(text));
+            let quantized = quantized.transpose().map_err(|layout| {
+                let expected = Quantization::LAYOUT;
+                let reason =
+                    format!("{name} is of few bits in layout {layout}, not {expected}: quantise the original again");
+                Error::checkpoint(shard.file.path(), reason)
+            })?;
             let (start, end) = info.data_offsets;
             let entry = TensorEntry {
                 dtype: info.dtype,

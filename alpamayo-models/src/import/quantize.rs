@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::storage::stored_format;
 
 /// The metadata's entry that tells the scheme asked for. Every tensor of few bits has an entry of its own, its name, with the
-/// scheme and its values per row: `int4 4096`.
+/// scheme, its values per row and the layout of rows: `int4 4096 2`.
 pub const QUANTIZATION_KEY: &str = "alpamayo.quantization";
 
 /// Writes `checkpoint` as one safetensors file whose matrices are of few bits, as loading it with that format would store them.

@@ -18,7 +18,7 @@ pub(super) fn step(bits: u32) -> f32 {
     select(bits < 0x400u32, subnormal, normal)
 }
 
-/// A run of four consecutive codes of a word, as floats.
+/// Four codes of a word as floats, of consecutive columns from `4 · run` of the word on.
 ///
 /// A code's bits are put into the mantissa of a float between 1 and 2; scaled by a power of two that float is `2^m + code + offset`,
 /// so that every operation is exact, and none is a conversion, which GPUs do slowly.
@@ -29,7 +29,7 @@ pub(super) fn run(word: u32, #[comptime] run: usize, #[comptime] quantization: Q
     #[unroll]
     for i in 0..4usize {
         // The code's place, moved into the 23 bits of the mantissa where it isn't there.
-        let place = comptime!((4 * run + i) * bits);
+        let place = comptime!((2 * run + i / 2 + quantization.per_word() / 2 * (i % 2)) * bits);
         let moved = comptime!(if place + bits > 23 { shift(bits) } else { 0 });
         let shifted = if comptime!(moved > 0) {
             word >> comptime!(moved as u32)
@@ -67,22 +67,24 @@ pub(crate) fn read_quad<W: Size>(
     let groups = (columns + comptime!(Quantization::GROUP - 1)) / comptime!(Quantization::GROUP);
     let code_words = groups * comptime!(quantization.chunks() * Quantization::BLOCKS);
     let row_words = (code_words + groups * comptime!(Quantization::BLOCKS / 2) + 7) / 8 * 8;
-    let mut quad = Quad::new(0.0f32);
+    let mut values = Quad::new(0.0f32);
     if column < columns {
         let group = column / comptime!(Quantization::GROUP);
         let block = column / comptime!(Quantization::BLOCK);
         let within = column % comptime!(Quantization::BLOCK);
-        let chunk = group * chunks + within % comptime!(4 * quantization.chunks()) / 4;
+        let (eight, quad) = (within / 8, within % 8 / 4);
+        // The second four of eight columns are in the same word, or in another chunk.
+        let chunk = group * chunks + quad * comptime!(quantization.chunks() - 4) + eight;
         let start = row * row_words;
         let words = weight[start + chunk * comptime!(Quantization::BLOCKS) + block % comptime!(Quantization::BLOCKS)];
         let steps = weight[start + code_words + block / 2];
         let step = step((steps[0] >> (16u32 * (block % 2) as u32)) & 0xffffu32);
-        // All runs of a word lie in its low bits once it is shifted to the wanted one.
-        let first = within / comptime!(4 * quantization.chunks());
-        let codes = run(words[0] >> ((comptime!(4 * bits) * first) as u32), 0usize, quantization);
-        quad = codes * Quad::new(step);
+        // A word's second run lies where its first one does once it is shifted.
+        let shift = quad * comptime!(2 * bits * (quantization.runs() - 1));
+        let codes = run(words[0] >> (shift as u32), 0usize, quantization);
+        values = codes * Quad::new(step);
     }
-    quad
+    values
 }
 
 /// The scheme of an element that has one.

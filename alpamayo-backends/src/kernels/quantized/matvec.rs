@@ -9,6 +9,7 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
 use super::codes::{Quad, run, step};
+use super::integer;
 use crate::kernels::activation::{activate, silu};
 use crate::kernels::matvec::kernel::{biased, total, weight_row};
 use crate::kernels::matvec::{MatvecConfig, MatvecShape};
@@ -29,6 +30,9 @@ pub struct QuantizedMatvecConfig {
 
 /// The product of `x` `[tokens, in]`, f32, at most [`MAX_TOKENS`](crate::kernels::matvec::MAX_TOKENS) of them.
 pub fn matvec<R: CubeRuntime>(x: &CubeTensor<R>, product: &Product<R>, quantization: Quantization) -> CubeTensor<R> {
+    if integer::takes(extents(x).0, product) {
+        return integer::integer(x, product, quantization);
+    }
     let shape = choose(&x.client, extents(x).0, product, quantization);
     matvec_with(x, product, quantization, shape)
 }
@@ -292,7 +296,10 @@ fn accumulate<W: Size, V: Size>(
         }
         #[unroll]
         for block in 0..comptime!(Quantization::BLOCKS) {
-            let column = group * comptime!(Quantization::GROUP) + comptime!(block * Quantization::BLOCK) + 4 * within;
+            let column = group * comptime!(Quantization::GROUP)
+                + comptime!(block * Quantization::BLOCK)
+                + 8 * (within % 4)
+                + within / 4 * 4;
             add_block::<W, V>(
                 x,
                 norm,
@@ -331,7 +338,7 @@ fn add_block<W: Size, V: Size>(
     }
     #[unroll]
     for index in 0..comptime!(config.quantization.runs()) {
-        let column = column + comptime!(index * 4 * config.quantization.chunks());
+        let column = column + comptime!(4 * index);
         let mut values = Sequence::<Quad>::new();
         #[unroll]
         for output in 0..outputs {

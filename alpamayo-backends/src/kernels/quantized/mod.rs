@@ -1,6 +1,7 @@
 //! Products with weights of few bits: read as they are stored, or widened to bf16 first.
 
 mod codes;
+pub mod integer;
 mod matvec;
 mod random;
 mod streamed;
@@ -11,5 +12,7 @@ mod widen;
 pub(crate) use codes::read_quad;
 pub use matvec::{QuantizedMatvecConfig, choose, matvec, matvec_with};
 pub use random::random_words;
-pub use streamed::{QuantizedStreamedConfig, streamed, streamed_with, streams};
+pub use streamed::{
+    QuantizedStreamedConfig, QuantizedStreamedShape, choose as choose_streamed, streamed, streamed_with, streams,
+};
 pub use widen::widened;

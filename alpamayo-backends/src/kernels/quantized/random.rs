@@ -61,10 +61,12 @@ fn random_codes(
             let chunk = word / comptime!(Quantization::BLOCKS as u32);
             let column = chunk / chunks * comptime!(Quantization::GROUP as u32)
                 + word % comptime!(Quantization::BLOCKS as u32) * comptime!(Quantization::BLOCK as u32)
-                + chunk % chunks * 4;
+                + chunk % 4 * 8
+                + chunk % chunks / 4 * 4;
             #[unroll]
             for place in 0..comptime!(quantization.per_word()) {
-                let at = column + comptime!((place / 4 * 4 * quantization.chunks() + place % 4) as u32);
+                let half = comptime!(quantization.per_word() / 2);
+                let at = column + comptime!((2 * (place % half) + place / half) as u32);
                 if at >= columns {
                     let mask = comptime!(((1u32 << quantization.bits()) - 1) << (place * quantization.bits()));
                     value = (value & comptime!(!mask)) | comptime!(quantization.zeros() & mask);

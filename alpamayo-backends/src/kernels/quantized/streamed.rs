@@ -1,17 +1,17 @@
-//! Products of up to 64 rows on tensor cores: codes are streamed from memory once.
+//! Products of up to 64 rows on tensor cores, whose weights are read and widened a few times at most.
 //!
-//! Every lane reads a chunk of a weight row and takes its codes, which bf16 holds exactly, as the terms that are its own. A word lies in
-//! one block, so its products are summed by themselves and multiplied by the block's step in f32: the weight is not rounded.
+//! As in the kernel for bf16, every lane takes 16 neighbouring bytes of `x` as the terms that are its own, and the codes of the same columns:
+//! a word of four bits, two of eight. A code becomes a bf16 by bits: behind the exponent of 128 its low bits are a float, from which one
+//! subtraction takes what was too much, exactly. Sums over a block are multiplied by the block's step in f32: the weight is not rounded.
 
 use burn::tensor::DType;
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::cmma::MmaDefinition;
 use cubecl::prelude::*;
-use half::bf16;
+use half::{bf16, f16};
 
-use super::codes::{run, step};
-use crate::kernels::bits;
+use super::integer;
 use crate::kernels::product::Product;
 use crate::kernels::streamed::epilogue::{Outputs, finish};
 use crate::kernels::streamed::kernel::{Chunk, Pair, Sums, weight_row};
@@ -19,10 +19,23 @@ use crate::kernels::streamed::{StreamedConfig, StreamedShape};
 use crate::kernels::tensors::{array, cubes, empty, extents};
 use crate::layers::Quantization;
 
+/// The cut of a product: a cube has `groups` x `splits` planes, over weight rows and over the columns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct QuantizedStreamedShape {
+    /// Tiles of 16 weight rows per plane.
+    pub row_tiles: usize,
+    /// Tiles of eight rows of `x` per plane; other cubes take the others.
+    pub token_tiles: usize,
+    /// Planes that share the columns of the same weight rows.
+    pub splits: usize,
+    /// Planes side by side over the weight rows.
+    pub groups: usize,
+}
+
 /// Everything that a compiled product depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct QuantizedStreamedConfig {
-    /// The cut, rows and what is fused, as for bf16.
+    /// The cut and what is fused, as for bf16.
     pub streamed: StreamedConfig,
     /// The scheme.
     pub quantization: Quantization,
@@ -30,10 +43,9 @@ pub struct QuantizedStreamedConfig {
     pub padded: bool,
 }
 
-/// Whether the weight's rows can be streamed: a norm in front counts every input once, so none may be read twice.
-pub fn streams<R: CubeRuntime>(product: &Product<R>) -> bool {
-    let columns = product.weight.columns;
-    columns.is_multiple_of(if product.norm.is_some() { Quantization::GROUP } else { 4 })
+/// Whether this kernel is to take the product with so many rows: few are for [`integer`], and no norm is fused in front.
+pub fn streams<R: CubeRuntime>(tokens: usize, product: &Product<R>) -> bool {
+    !integer::takes(tokens, product) && product.weight.columns.is_multiple_of(8) && product.norm.is_none()
 }
 
 /// The product of `x` `[tokens, in]`, f32 or bf16, in f32 or rounded to bf16.
@@ -47,14 +59,14 @@ pub fn streamed<R: CubeRuntime>(
     streamed_with(x, product, dtype, quantization, shape)
 }
 
-/// The cut for the product's extents: every block is summed by itself, so planes hold fewer tiles than for bf16.
-fn choose<R: CubeRuntime>(tokens: usize, product: &Product<R>) -> StreamedShape {
+/// The cut for the product's extents.
+pub fn choose<R: CubeRuntime>(tokens: usize, product: &Product<R>) -> QuantizedStreamedShape {
     let tall = product.weight.rows >= 12_288;
-    StreamedShape {
-        row_tiles: 1,
-        unroll: if tokens <= 8 { 2 } else { 1 },
-        splits: if tall { 4 } else { 8 },
-        groups: if tall { 2 } else { 1 },
+    QuantizedStreamedShape {
+        row_tiles: 2,
+        token_tiles: tokens.div_ceil(8).min(4),
+        splits: if tall { 2 } else { 8 },
+        groups: if tall { 4 } else { 1 },
     }
 }
 
@@ -64,7 +76,7 @@ pub fn streamed_with<R: CubeRuntime>(
     product: &Product<R>,
     dtype: DType,
     quantization: Quantization,
-    shape: StreamedShape,
+    shape: QuantizedStreamedShape,
 ) -> CubeTensor<R> {
     match dtype {
         DType::BF16 => launch::<R, bf16>(x, product, dtype, quantization, shape),
@@ -77,72 +89,77 @@ fn launch<R: CubeRuntime, E: Float + CubeElement>(
     product: &Product<R>,
     dtype: DType,
     quantization: Quantization,
-    shape: StreamedShape,
+    shape: QuantizedStreamedShape,
 ) -> CubeTensor<R> {
     let (tokens, columns) = extents(x);
     let weight = &product.weight;
     let rows = product.out_features();
     let out = empty(x, tokens, rows, dtype);
-    let norm = product.norm.as_ref();
+    let planes = StreamedShape {
+        row_tiles: shape.row_tiles,
+        unroll: 1,
+        splits: shape.splits,
+        groups: shape.groups,
+    };
     let config = QuantizedStreamedConfig {
-        streamed: StreamedConfig::new(shape, x, product),
+        streamed: StreamedConfig {
+            token_tiles: shape.token_tiles,
+            ..StreamedConfig::new(planes, x, product)
+        },
         quantization,
         padded: !columns.is_multiple_of(Quantization::GROUP),
     };
     let tiles = rows.div_ceil(config.streamed.outputs_per_tile());
-    // SAFETY: rows of the weight and of `x` are clamped to the last, columns to the last four, results are checked against the
+    let parts = tokens.div_ceil(8 * shape.token_tiles);
+    // SAFETY: rows of the weight and of `x` are clamped to the last, columns to the last eight, results are checked against the
     // extents.
     unsafe {
         quantized_streamed::launch_unchecked::<E, R>(
             &x.client,
-            cubes(tiles.div_ceil(shape.row_tiles * shape.groups)),
+            cubes(tiles.div_ceil(shape.row_tiles * shape.groups) * parts),
             CubeDim::new_3d(32, shape.splits as u32, shape.groups as u32),
-            if config.streamed.packed { 2 } else { 4 },
             array(&weight.values),
             array(x),
-            norm.map(|(norm, _)| array(norm)).into(),
             product.bias.as_ref().map(|bias| array(bias)).into(),
             product.residual.as_ref().map(|residual| array(residual)).into(),
             ArrayArg::from_raw_parts(out.handle.clone(), tokens * rows),
             tokens as u32,
             rows as u32,
-            columns as u32,
+            (columns / 8) as u32,
             (weight.words() / Quantization::BLOCKS) as u32,
-            1.0 / columns as f32,
-            norm.map_or(0.0, |(_, epsilon)| *epsilon as f32),
+            parts as u32,
             config,
         );
     }
     out
 }
 
-/// Cube dimensions are `(32, splits, groups)`; group `CUBE_POS · groups + UNIT_POS_Z` computes `row_tiles` tiles for all tokens.
+/// Cube dimensions are `(32, splits, groups)`; group `CUBE_POS / parts · groups + UNIT_POS_Z` computes `row_tiles` tiles for the
+/// `CUBE_POS % parts`-th part of the tokens.
 ///
-/// `rows` are the outputs (half the weight's rows where gated), `row_vectors` the vectors of a weight row.
+/// `rows` are the outputs (half the weight's rows where gated), `eights` the columns by eight, `row_vectors` the vectors of a weight row.
 #[cube(launch_unchecked)]
-fn quantized_streamed<E: Float, N: Size>(
+fn quantized_streamed<E: Float>(
     weight: &Array<Chunk>,
-    x: &Array<Vector<u32, N>>,
-    norm: &ComptimeOption<Array<Vector<f32, Const<4>>>>,
+    x: &Array<Chunk>,
     bias: &ComptimeOption<Array<f32>>,
     residual: &ComptimeOption<Array<f32>>,
     out: &mut Array<E>,
     tokens: u32,
     rows: u32,
-    columns: u32,
+    eights: u32,
     row_vectors: u32,
-    inverse_columns: f32,
-    epsilon: f32,
+    parts: u32,
     #[comptime] config: QuantizedStreamedConfig,
 ) {
     let streamed = comptime!(config.streamed);
     let shape = comptime!(config.streamed.shape);
-    let (tokens, rows, columns) = (tokens as usize, rows as usize, columns as usize);
-    let group = CUBE_POS * shape.groups + UNIT_POS_Z as usize;
+    let (tokens, rows, eights, parts) = (tokens as usize, rows as usize, eights as usize, parts as usize);
+    let first_token = CUBE_POS % parts * comptime!(8 * config.streamed.token_tiles);
+    let group = CUBE_POS / parts * shape.groups + UNIT_POS_Z as usize;
     let first = group * comptime!(config.streamed.shape.row_tiles * config.streamed.outputs_per_tile());
-    let split = UNIT_POS_Y as usize;
     let lane = UNIT_POS_X as usize;
-    let groups = (columns + comptime!(Quantization::GROUP - 1)) / comptime!(Quantization::GROUP);
+    let groups = (eights + comptime!(Quantization::GROUP / 8 - 1)) / comptime!(Quantization::GROUP / 8);
 
     let mut weights = Sequence::<usize>::new();
     #[unroll]
@@ -155,7 +172,7 @@ fn quantized_streamed<E: Float, N: Size>(
     let mut inputs = Sequence::<usize>::new();
     #[unroll]
     for tile in 0..streamed.token_tiles {
-        inputs.push((tokens - 1).min(lane / 4 + comptime!(8 * tile)) * columns);
+        inputs.push((tokens - 1).min(first_token + lane / 4 + comptime!(8 * tile)) * eights);
     }
     let mut sums = Sequence::<Array<Sums>>::new();
     #[unroll]
@@ -165,45 +182,15 @@ fn quantized_streamed<E: Float, N: Size>(
         sums[0] = Sums::new(0.0f32);
         sums[1] = Sums::new(0.0f32);
     }
-    let mut square = Array::<f32>::new(1usize);
-    square[0] = 0.0f32;
 
-    let steps = groups * comptime!(config.quantization.chunks() / 4);
-    let blocks = steps / comptime!(config.streamed.shape.splits * config.streamed.shape.unroll);
-    for block in 0..blocks {
-        let at = (block * shape.splits + split) * shape.unroll;
-        accumulate::<N>(
-            weight,
-            x,
-            norm,
-            &weights,
-            &inputs,
-            &mut sums,
-            &mut square,
-            at,
-            groups,
-            columns,
-            shape.unroll,
-            config,
+    // What codes of four bits are above themselves once they are floats.
+    let offset = Pair::new(bf16::new(136.0));
+    let mut group = UNIT_POS_Y as usize;
+    while group < groups {
+        accumulate(
+            weight, x, &weights, &inputs, &mut sums, offset, group, groups, eights, config,
         );
-    }
-    let mut at = blocks * comptime!(config.streamed.shape.splits * config.streamed.shape.unroll) + split;
-    while at < steps {
-        accumulate::<N>(
-            weight,
-            x,
-            norm,
-            &weights,
-            &inputs,
-            &mut sums,
-            &mut square,
-            at,
-            groups,
-            columns,
-            1usize,
-            config,
-        );
-        at += shape.splits;
+        group += shape.splits;
     }
 
     let outputs = Outputs {
@@ -211,63 +198,63 @@ fn quantized_streamed<E: Float, N: Size>(
         tokens,
         rows,
         first,
-        inverse_columns,
-        epsilon,
+        first_token,
+        inverse_columns: 0.0f32.runtime(),
+        epsilon: 0.0f32.runtime(),
     };
-    finish::<E>(&sums, square[0], bias, residual, out, &outputs, streamed);
+    finish::<E>(&sums, 0.0f32.runtime(), bias, residual, out, &outputs, streamed);
 }
 
-/// Adds the products of `unroll` steps of four chunks from the `first` on.
+/// Adds the products of a group.
 #[cube]
-fn accumulate<N: Size>(
+fn accumulate(
     weight: &Array<Chunk>,
-    x: &Array<Vector<u32, N>>,
-    norm: &ComptimeOption<Array<Vector<f32, Const<4>>>>,
+    x: &Array<Chunk>,
     weights: &Sequence<usize>,
     inputs: &Sequence<usize>,
     sums: &mut Sequence<Array<Sums>>,
-    square: &mut Array<f32>,
-    first: usize,
+    offset: Pair,
+    group: usize,
     groups: usize,
-    columns: usize,
-    #[comptime] unroll: usize,
+    eights: usize,
     #[comptime] config: QuantizedStreamedConfig,
 ) {
     let quarter = UNIT_POS_X as usize % 4;
-    let steps_per_group = comptime!(config.quantization.chunks() / 4);
+    let chunks = comptime!(config.quantization.chunks());
     let mut codes = Sequence::<Chunk>::new();
     let mut steps = Sequence::<Chunk>::new();
     #[unroll]
-    for part in 0..unroll {
-        let group = (first + part) / steps_per_group;
+    for row in 0..comptime!(2 * config.streamed.shape.row_tiles) {
+        let start = *weights.index(row);
         #[unroll]
-        for row in 0..comptime!(2 * config.streamed.shape.row_tiles) {
-            let start = *weights.index(row);
-            codes.push(weight[start + (first + part) * 4 + quarter]);
-            // Two groups share a vector of steps.
-            steps.push(weight[start + groups * comptime!(config.quantization.chunks()) + group / 2]);
+        for part in 0..comptime!(config.quantization.chunks() / 4) {
+            codes.push(weight[start + group * chunks + comptime!(4 * part) + quarter]);
         }
+        // Two groups share a vector of steps.
+        steps.push(weight[start + groups * chunks + group / 2]);
     }
     #[unroll]
-    for part in 0..unroll {
-        let at = first + part;
-        let group = at / steps_per_group;
-        let odd = group % 2 == 1;
-        let start = group * comptime!(Quantization::GROUP) + at % steps_per_group * 16 + 4 * quarter;
+    for block in 0..comptime!(Quantization::BLOCKS) {
+        let mut eight = group * comptime!(Quantization::GROUP / 8) + comptime!(4 * block) + quarter;
+        if comptime!(config.padded) {
+            // Beyond the row's end codes are zero.
+            eight = min(eight, eights - 1);
+        }
+        let mut rights = Sequence::<Chunk>::new();
         #[unroll]
-        for block in 0..comptime!(Quantization::BLOCKS) {
-            add_block::<N>(
-                x,
-                norm,
+        for tile in 0..comptime!(config.streamed.token_tiles) {
+            rights.push(read_x(x, *inputs.index(tile) + eight, config.streamed.packed));
+        }
+        #[unroll]
+        for tile in 0..comptime!(config.streamed.shape.row_tiles) {
+            add_block(
                 &codes,
                 &steps,
-                inputs,
+                &rights,
                 sums,
-                square,
-                start + comptime!(block * Quantization::BLOCK),
-                columns,
-                odd,
-                part,
+                offset,
+                group % 2 == 1,
+                tile,
                 block,
                 config,
             );
@@ -275,73 +262,85 @@ fn accumulate<N: Size>(
     }
 }
 
-/// Adds the products of one word of every row, from `column` on, which lies in one block.
+/// Adds the products of a block of 32 columns of one tile of weight rows with all rows of `x`.
 #[cube]
-fn add_block<N: Size>(
-    x: &Array<Vector<u32, N>>,
-    norm: &ComptimeOption<Array<Vector<f32, Const<4>>>>,
+fn add_block(
     codes: &Sequence<Chunk>,
     steps: &Sequence<Chunk>,
-    inputs: &Sequence<usize>,
+    rights: &Sequence<Chunk>,
     sums: &mut Sequence<Array<Sums>>,
-    square: &mut Array<f32>,
-    column: usize,
-    columns: usize,
+    offset: Pair,
     odd: bool,
-    #[comptime] part: usize,
+    #[comptime] tile: usize,
     #[comptime] block: usize,
     #[comptime] config: QuantizedStreamedConfig,
 ) {
     let definition = MmaDefinition::<bf16, bf16, f32>::new(16usize, 8usize, 16usize);
-    let (row_tiles, token_tiles) = comptime!((config.streamed.shape.row_tiles, config.streamed.token_tiles));
-    let mut partial = Sequence::<Array<Sums>>::new();
+    let mut lefts = Sequence::<Array<Pair>>::new();
     #[unroll]
-    for at in 0..comptime!(config.streamed.blocks()) {
-        partial.push(Array::<Sums>::new(2usize));
-        let partial = partial.index_mut(at);
-        partial[0] = Sums::new(0.0f32);
-        partial[1] = Sums::new(0.0f32);
-    }
-    #[unroll]
-    for index in 0..comptime!(config.quantization.runs()) {
-        let mut left = Sequence::<Array<Pair>>::new();
+    for step in 0..2usize {
+        let mut pairs = Array::<Pair>::new(4usize);
         #[unroll]
-        for tile in 0..row_tiles {
-            let at = comptime!(2 * (part * config.streamed.shape.row_tiles + tile));
-            let (low, high) = (*codes.index(at), *codes.index(comptime!(at + 1)));
-            let low = run(low[block], index, config.quantization);
-            let high = run(high[block], index, config.quantization);
-            let mut pairs = Array::<Pair>::new(4usize);
-            pairs[0] = pair(low[0], low[1]);
-            pairs[1] = pair(high[0], high[1]);
-            pairs[2] = pair(low[2], low[3]);
-            pairs[3] = pair(high[2], high[3]);
-            left.push(pairs);
-        }
-        #[unroll]
-        for token_tile in 0..token_tiles {
-            let start = *inputs.index(token_tile);
-            let at = column + comptime!(16 * index);
-            let right = read_x::<N>(x, norm, square, start, at, columns, config);
+        for pair in 0..2usize {
             #[unroll]
-            for tile in 0..row_tiles {
-                let at = comptime!(tile * config.streamed.token_tiles + token_tile);
-                definition.execute_inplace(left.index(tile), &right, partial.index_mut(at));
+            for half in 0..2usize {
+                let row = comptime!(2 * tile + half);
+                pairs[comptime!(2 * pair + half)] = widen(
+                    codes,
+                    offset,
+                    row,
+                    block,
+                    comptime!(2 * step + pair),
+                    config.quantization,
+                );
             }
         }
+        lefts.push(pairs);
     }
+    let low = block_step(*steps.index(comptime!(2 * tile)), odd, block);
+    let high = block_step(*steps.index(comptime!(2 * tile + 1)), odd, block);
     #[unroll]
-    for tile in 0..row_tiles {
-        let at = comptime!(2 * (part * config.streamed.shape.row_tiles + tile));
-        let low = block_step(*steps.index(at), odd, block);
-        let high = block_step(*steps.index(comptime!(at + 1)), odd, block);
+    for token_tile in 0..comptime!(config.streamed.token_tiles) {
+        let words = *rights.index(token_tile);
+        let mut partial = Array::<Sums>::new(2usize);
+        partial[0] = Sums::new(0.0f32);
+        partial[1] = Sums::new(0.0f32);
         #[unroll]
-        for token_tile in 0..token_tiles {
-            let at = comptime!(tile * config.streamed.token_tiles + token_tile);
-            let partial = partial.index(at);
-            let sums = sums.index_mut(at);
-            sums[0] += partial[0] * Sums::new(low);
-            sums[1] += partial[1] * Sums::new(high);
+        for step in 0..2usize {
+            let mut right = Array::<Pair>::new(2usize);
+            right[0] = Pair::reinterpret(words[comptime!(2 * step)]);
+            right[1] = Pair::reinterpret(words[comptime!(2 * step + 1)]);
+            definition.execute_inplace(lefts.index(step), &right, &mut partial);
+        }
+        let sums = sums.index_mut(comptime!(tile * config.streamed.token_tiles + token_tile));
+        sums[0] += partial[0] * Sums::new(low);
+        sums[1] += partial[1] * Sums::new(high);
+    }
+}
+
+/// The `pair`-th two of a lane's eight columns in a block.
+#[cube]
+fn widen(
+    codes: &Sequence<Chunk>,
+    offset: Pair,
+    #[comptime] row: usize,
+    #[comptime] block: usize,
+    #[comptime] pair: usize,
+    #[comptime] quantization: Quantization,
+) -> Pair {
+    match comptime!(quantization) {
+        Quantization::Int8 => {
+            let chunk = *codes.index(comptime!(2 * row + pair / 2));
+            let word = chunk[block] >> comptime!(8 * (pair % 2) as u32);
+            // 128 and the low seven bits, less 128, or 256 where the highest bit is clear.
+            let low = Pair::reinterpret((word & 0x007f_007fu32) | 0x4300_4300u32);
+            low - Pair::reinterpret((word & 0x0080_0080u32) ^ 0x4380_4380u32)
+        }
+        Quantization::Int4 => {
+            let chunk = *codes.index(row);
+            let word = chunk[block] >> comptime!(4 * pair as u32);
+            // 128 and the four bits, less 136.
+            Pair::reinterpret((word & 0x000f_000fu32) | 0x4300_4300u32) - offset
         }
     }
 }
@@ -350,60 +349,28 @@ fn add_block<N: Size>(
 #[cube]
 fn block_step(words: Chunk, odd: bool, #[comptime] block: usize) -> f32 {
     let word = select(odd, words[comptime!(2 + block / 2)], words[comptime!(block / 2)]);
-    if comptime!(block % 2 == 1) {
-        step(word >> 16u32)
-    } else {
-        step(word & 0xffffu32)
-    }
+    let pair = Vector::<f16, Const<2>>::reinterpret(word);
+    f32::cast_from(pair[comptime!(block % 2)])
 }
 
-/// Two codes, which bf16 holds exactly.
+/// Eight values of a row of `x` as bf16.
 #[cube]
-fn pair(first: f32, second: f32) -> Pair {
-    Pair::reinterpret((u32::reinterpret(first) >> 16u32) | (u32::reinterpret(second) & 0xffff_0000u32))
-}
-
-/// Four values of a row of `x` as bf16, times the norm's weights where there is a norm, whose squares are added up. Beyond the row's end,
-/// where codes are zero, its last four.
-#[cube]
-fn read_x<N: Size>(
-    x: &Array<Vector<u32, N>>,
-    norm: &ComptimeOption<Array<Vector<f32, Const<4>>>>,
-    square: &mut Array<f32>,
-    start: usize,
-    column: usize,
-    columns: usize,
-    #[comptime] config: QuantizedStreamedConfig,
-) -> Array<Pair> {
-    let column = if comptime!(config.padded) {
-        min(column, columns - 4)
+fn read_x(x: &Array<Chunk>, eight: usize, #[comptime] packed: bool) -> Chunk {
+    if comptime!(packed) {
+        x[eight]
     } else {
-        column
-    };
-    let words = x[(start + column) / 4];
-    let mut right = Array::<Pair>::new(2usize);
-    if comptime!(config.streamed.packed) {
-        right[0] = Pair::reinterpret(words[0]);
-        right[1] = Pair::reinterpret(words[1]);
-    } else {
-        let mut values = Vector::<f32, Const<4>>::empty();
+        let mut words = Chunk::empty();
         #[unroll]
-        for i in 0..4usize {
-            values[i] = f32::reinterpret(words[i]);
-        }
-        #[comptime]
-        match norm {
-            ComptimeOption::Some(norm) => {
-                #[unroll]
-                for i in 0..4usize {
-                    square[0] = fma(values[i], values[i], square[0]);
-                }
-                values *= norm[column / 4];
+        for part in 0..2usize {
+            let bits = x[2 * eight + part];
+            #[unroll]
+            for i in 0..2usize {
+                let mut pair = Sums::empty();
+                pair[0] = f32::reinterpret(bits[comptime!(2 * i)]);
+                pair[1] = f32::reinterpret(bits[comptime!(2 * i + 1)]);
+                words[comptime!(2 * part + i)] = u32::reinterpret(Pair::cast_from(pair));
             }
-            ComptimeOption::None => {}
         }
-        right[0] = Pair::reinterpret(bits::pack(values[0], values[1]));
-        right[1] = Pair::reinterpret(bits::pack(values[2], values[3]));
+        words
     }
-    right
 }

@@ -17,6 +17,8 @@ pub(crate) struct Outputs {
     pub rows: usize,
     /// The plane's first output.
     pub first: usize,
+    /// The plane's first row of `x`.
+    pub first_token: usize,
     /// One over the columns, for the norm's mean.
     pub inverse_columns: f32,
     /// The norm's.
@@ -119,7 +121,7 @@ fn norm_scale(square: f32, outputs: &Outputs, #[comptime] config: StreamedConfig
 
 /// Writes a block's results of this lane: two rows of `x` for each of two weight rows, or for a gated pair.
 #[cube]
-fn write<E: Float>(
+pub(crate) fn write<E: Float>(
     low: Sums,
     high: Sums,
     scale: Sums,
@@ -135,7 +137,7 @@ fn write<E: Float>(
     let row = outputs.first + row_tile * comptime!(config.outputs_per_tile()) + lane / 4;
     #[unroll]
     for i in 0..2usize {
-        let token = token_tile * 8 + 2 * (lane % 4) + i;
+        let token = outputs.first_token + token_tile * 8 + 2 * (lane % 4) + i;
         if token < outputs.tokens {
             if comptime!(config.gated) {
                 if row < outputs.rows {

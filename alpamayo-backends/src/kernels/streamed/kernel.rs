@@ -111,6 +111,7 @@ pub(super) fn streamed<E: Float>(
         tokens,
         rows,
         first,
+        first_token: 0usize.runtime(),
         inverse_columns,
         epsilon,
     };

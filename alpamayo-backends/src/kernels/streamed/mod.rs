@@ -33,7 +33,7 @@ pub fn takes<R: CubeRuntime>(tokens: usize, product: &Product<R>) -> bool {
     let normalized = product.norm.is_none() || tokens <= MAX_NORMALIZED_TOKENS;
     let readable = match weight.element {
         Element::Bf16 => weight.columns.is_multiple_of(32),
-        element => element.quantization().is_some() && quantized::streams(product),
+        element => element.quantization().is_some() && quantized::streams(tokens, product),
     };
     readable && (1..=MAX_TOKENS).contains(&tokens) && normalized && has_bf16_tensor_cores(&weight.values.client)
 }

@@ -79,6 +79,27 @@ fn a_quantised_file_can_be_widened_at_load() {
 }
 
 #[test]
+fn a_file_in_another_layout_is_refused() {
+    let (original, written) = (tempdir().unwrap(), tempdir().unwrap());
+    write_single(original.path(), &small_tensors(Dtype::BF16));
+    write_quantized(original.path(), written.path(), Quantization::Int8);
+    let path = written.path().join(SINGLE_FILE);
+    let bytes = std::fs::read(&path).unwrap();
+    // The number is the last of a description; files of the first layout have none.
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let header = std::str::from_utf8(&bytes[8..8 + length]).unwrap();
+    assert!(header.contains(" 2\""), "{header}");
+    for (number, named) in [("  \"", "layout 1"), (" 3\"", "layout 3")] {
+        let mut bytes = bytes.clone();
+        let changed = header.replace(" 2\"", number).replace("  \"", "\"  ");
+        bytes[8..8 + length].copy_from_slice(changed.as_bytes());
+        std::fs::write(&path, bytes).unwrap();
+        let error = Checkpoint::open(written.path()).unwrap_err().to_string();
+        assert!(error.contains(named), "{error}");
+    }
+}
+
+#[test]
 fn quantising_twice_is_refused() {
     let (original, written, again) = (tempdir().unwrap(), tempdir().unwrap(), tempdir().unwrap());
     write_single(original.path(), &small_tensors(Dtype::BF16));
@@ -122,7 +143,7 @@ fn words_of_another_width_are_named() {
     tensor.dtype = Dtype::I32;
     tensor.shape = vec![rows, words];
     tensor.bytes = vec![0; 4 * rows * words];
-    let metadata = Some([(name.to_owned(), format!("int8 {}", columns + 128))].into());
+    let metadata = Some([(name.to_owned(), format!("int8 {} 2", columns + 128))].into());
     let views = tensors.iter().map(|tensor| {
         let view = safetensors::tensor::TensorView::new(tensor.dtype, tensor.shape.clone(), &tensor.bytes).unwrap();
         (tensor.name.as_str(), view)

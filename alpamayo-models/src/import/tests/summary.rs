@@ -82,7 +82,7 @@ fn numbers_that_no_memory_holds_are_counted_as_the_largest() {
     let directory = tempdir().unwrap();
     let bytes = [0; 16];
     let view = || TensorView::new(Dtype::I32, vec![2, 2], &bytes).unwrap();
-    let most = format!("int8 {}", usize::MAX);
+    let most = format!("int8 {} 2", usize::MAX);
     let metadata = HashMap::from(["a", "b"].map(|name| (name.to_owned(), most.clone())));
     let file = serialize([("a", view()), ("b", view())], Some(metadata)).unwrap();
     std::fs::write(directory.path().join("model.safetensors"), file).unwrap();

@@ -5,9 +5,11 @@
 //! ```
 //!
 //! Sections: `matvec` (cuts of the matrix-vector kernel; a variant is outputs, unroll, splits, groups), `streamed` (cuts of the
-//! product on tensor cores: row tiles, unroll, splits, groups), `wide` (the same for 64 rows in tiles that share them), `quantized` (both for 8 and 4 bits, and what many rows call), `fused`
-//! (what is fused around them), `library` and `cooperative` (large products), `rows` (norms, gates, random weights). All of them without
-//! a name; `--all` prints every variant.
+//! product on tensor cores: row tiles, unroll, splits, groups), `wide` (the same product in tiles of many weight rows that share the rows
+//! of `x`), `quantized` (8 and 4 bits: cuts of the integer product, or of the matrix-vector kernel where there are no such tensor cores,
+//! for a few rows, of the streamed one for 64, and with `--all` what many rows call; an integer variant is splits, groups, rounds, 0),
+//! `fused` (what is fused around them), `library` and `cooperative` (large products), `rows` (norms, gates, random weights). All of them
+//! without a name; `--all` prints every variant.
 //! `--divide 16` takes a sixteenth of every extent, for devices without memory or speed.
 
 mod cooperative;

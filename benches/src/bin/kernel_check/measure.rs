@@ -64,6 +64,11 @@ impl Options {
             .next_multiple_of(if self.divide > 1 { 8 } else { 1 })
     }
 
+    /// The variants that were asked for, or a section's own.
+    pub fn variants_or<'a>(&'a self, own: &'a [[usize; 4]]) -> &'a [[usize; 4]] {
+        if self.variants.is_empty() { own } else { &self.variants }
+    }
+
     pub fn wants(&self, section: &str) -> bool {
         self.sections.is_empty() || self.sections.iter().any(|wanted| wanted == section)
     }

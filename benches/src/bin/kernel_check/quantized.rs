@@ -1,31 +1,58 @@
-//! Products with weights of few bits: cuts of the matrix-vector kernel, and what the model calls with more rows.
+//! Products with weights of few bits: cuts of the kernels for a few rows and for up to 64, and what the model calls with more.
 
 use alpamayo_backends::ModelBackend;
 use alpamayo_backends::definition::host_values;
 use alpamayo_backends::instances::KernelRuntime;
 use alpamayo_backends::kernels::matvec::MatvecShape;
 use alpamayo_backends::kernels::product::Product;
-use alpamayo_backends::kernels::quantized;
+use alpamayo_backends::kernels::quantized::{self, QuantizedStreamedShape, integer};
+use alpamayo_backends::kernels::streamed;
 use alpamayo_backends::layers::{Activation, Linear, Quantization, SourceType, Weight, WeightFormat, WeightSource};
-use burn::tensor::{Tensor, TensorPrimitive};
+use burn::tensor::{DType, Tensor, TensorPrimitive};
+use burn_cubecl::kernel::into_contiguous;
+use burn_cubecl::tensor::CubeTensor;
 
-use super::matvec::SHAPES;
 use super::measure::{Cube, Options, Work, dot, host, random, relative_error, row, sample, time};
 
+/// `(out, in)` of the released model's products: those of its language model, then those of its action expert.
+const SHAPES: [(usize, usize); 8] = [
+    (24_576, 4096),
+    (4096, 12_288),
+    (6144, 4096),
+    (4096, 4096),
+    (16_512, 2048),
+    (2048, 8256),
+    (4096, 2048),
+    (2048, 2048),
+];
+
 /// (outputs, unroll, splits, groups).
-const VARIANTS: [[usize; 4]; 12] = [
-    [1, 1, 1, 8],
-    [1, 2, 2, 4],
-    [1, 4, 1, 8],
-    [2, 1, 1, 8],
-    [2, 1, 2, 4],
-    [2, 2, 1, 8],
-    [2, 2, 2, 4],
-    [4, 1, 1, 8],
-    [4, 1, 2, 4],
-    [4, 1, 4, 2],
-    [4, 2, 1, 8],
-    [8, 1, 2, 4],
+const MATVEC: [[usize; 4]; 5] = [[1, 1, 1, 8], [1, 2, 2, 4], [2, 1, 2, 4], [2, 2, 1, 8], [4, 1, 1, 8]];
+
+/// (splits, groups, rounds, -), no rounds for as many as let all cubes run at a time.
+const INTEGER: [[usize; 4]; 10] = [
+    [4, 1, 0, 0],
+    [4, 1, 1, 0],
+    [8, 1, 0, 0],
+    [8, 1, 1, 0],
+    [8, 1, 2, 0],
+    [16, 1, 0, 0],
+    [16, 1, 1, 0],
+    [4, 2, 0, 0],
+    [8, 2, 0, 0],
+    [4, 4, 0, 0],
+];
+
+/// (row tiles, token tiles, splits, groups).
+const STREAMED: [[usize; 4]; 8] = [
+    [1, 4, 8, 1],
+    [1, 8, 8, 1],
+    [1, 8, 2, 4],
+    [1, 8, 1, 8],
+    [2, 4, 16, 1],
+    [2, 4, 2, 4],
+    [2, 4, 1, 8],
+    [4, 2, 8, 1],
 ];
 
 /// More weight bytes than a GPU's last-level cache holds.
@@ -33,117 +60,209 @@ const COLD_BYTES: usize = 256 << 20;
 
 pub fn run<R: KernelRuntime>(device: &R::Device, options: &Options) {
     for scheme in [Quantization::Int8, Quantization::Int4] {
-        for (rows, columns) in SHAPES.map(|(rows, columns)| (options.extent(rows), options.extent(columns))) {
-            let bytes = 4 * rows * scheme.row_words(columns);
-            let copies = COLD_BYTES.div_ceil(bytes).clamp(1, 64);
-            let format = WeightFormat::from(scheme);
-            let linears: Vec<Linear<Cube<R>>> = (0..copies)
-                .map(|_| Cube::<R>::random_weight((rows, columns), 0.05, format, device).expect("it fits the device"))
-                .map(|weight| Linear::new(weight, None))
-                .collect();
-            for &tokens in &options.tokens {
-                cuts::<R>(scheme, &linears, tokens, bytes, options, device);
+        for shape in SHAPES.map(|(rows, columns)| (options.extent(rows), options.extent(columns))) {
+            let weights = Weights::<R>::new(scheme, shape, device);
+            // The language model decodes a row per sample, the expert has 64 for each.
+            let decoded = shape.1 != options.extent(2048) && shape.1 != options.extent(8256);
+            for &tokens in options.tokens.iter().filter(|_| decoded) {
+                weights.few(tokens, options, device);
             }
-            for tokens in [64, 3006] {
-                let x = random::<R>(tokens, columns, device);
-                let launch =
-                    |index: usize| Cube::<R>::project(x.clone(), &linears[index % linears.len()], Activation::None);
-                let error = error::<R>(&linears[0], &x, &launch(0));
-                let times = time::<R, _>(device, launch);
-                let shape = format!("{tokens} x {columns} -> {rows}");
-                let work = if tokens <= 64 {
-                    Work::Bytes(bytes)
-                } else {
-                    Work::Operations(2 * tokens * rows * columns)
-                };
-                row(&format!("{} project", scheme.name()), &shape, times, work, error);
+            if !decoded || options.verbose {
+                weights.streamed(64, options, device);
+            }
+            if options.verbose {
+                weights.many(3006, device);
             }
         }
     }
 }
 
-/// Every cut for a few rows, the chosen one first.
-fn cuts<R: KernelRuntime>(
+/// Weights of one scheme and shape, enough of them that a round doesn't stay in a cache.
+struct Weights<R: KernelRuntime> {
     scheme: Quantization,
-    linears: &[Linear<Cube<R>>],
-    tokens: usize,
+    linears: Vec<Linear<Cube<R>>>,
+    products: Vec<Product<R>>,
+    /// Some rows of the first one: their numbers and their values.
+    samples: Vec<(usize, Vec<f32>)>,
     bytes: usize,
-    options: &Options,
-    device: &R::Device,
-) {
-    let products: Vec<_> = linears
-        .iter()
-        .filter_map(|linear| Product::<R>::new(linear, Activation::None))
-        .collect();
-    let (rows, columns) = linears[0].weight.shape();
-    let x = random::<R>(tokens, columns, device);
-    let input = x.clone().into_primitive().tensor();
-    let chosen = quantized::choose(&input.client, tokens, &products[0], scheme);
-    let variants = if options.variants.is_empty() {
-        &VARIANTS[..]
-    } else {
-        &options.variants
-    };
-    let shapes = variants.iter().map(|&[outputs, unroll, splits, groups]| MatvecShape {
-        outputs,
-        unroll,
-        splits,
-        groups,
-        ..chosen
-    });
-    let mut best = (f64::MAX, String::new());
-    for (index, shape) in std::iter::once(chosen).chain(shapes).enumerate() {
-        let launch = |launch: usize| quantized::matvec_with(&input, &products[launch % products.len()], scheme, shape);
-        let output = Tensor::<Cube<R>, 2>::from_primitive(TensorPrimitive::Float(launch(0)));
-        let error = error::<R>(&linears[0], &x, &output);
-        let times = time::<R, _>(device, launch);
-        let label = format!("{},{},{},{}", shape.outputs, shape.unroll, shape.splits, shape.groups);
-        let name = if index == 0 { "chosen " } else { "" };
-        let shape = format!("{tokens} x {columns} -> {rows}");
-        row(
-            &format!("{} {name}{label}", scheme.name()),
-            &shape,
-            times,
-            Work::Bytes(bytes),
-            error,
-        );
-        if times.0 < best.0 {
-            best = (times.0, label);
-        }
-    }
-    println!(
-        "best for {} {tokens} x {columns} -> {rows}: {} ({:.2} us)",
-        scheme.name(),
-        best.1,
-        best.0 * 1e6
-    );
 }
 
-/// Relative error of some elements.
-fn error<R: KernelRuntime>(linear: &Linear<Cube<R>>, x: &Tensor<Cube<R>, 2>, output: &Tensor<Cube<R>, 2>) -> f64 {
+impl<R: KernelRuntime> Weights<R> {
+    fn new(scheme: Quantization, (rows, columns): (usize, usize), device: &R::Device) -> Self {
+        let bytes = 4 * rows * scheme.row_words(columns);
+        let copies = COLD_BYTES.div_ceil(bytes).clamp(1, 64);
+        let format = WeightFormat::from(scheme);
+        let linears: Vec<Linear<Cube<R>>> = (0..copies)
+            .map(|_| Cube::<R>::random_weight((rows, columns), 0.05, format, device).expect("it fits the device"))
+            .map(|weight| Linear::new(weight, None))
+            .collect();
+        let products = linears
+            .iter()
+            .filter_map(|linear| Product::<R>::new(linear, Activation::None))
+            .collect();
+        let samples = sample(rows).into_iter().map(|at| (at, values(&linears[0], at)));
+        Self {
+            scheme,
+            products,
+            samples: samples.collect(),
+            linears,
+            bytes,
+        }
+    }
+
+    /// A few rows, which the integer tensor cores take where there are any.
+    fn few(&self, tokens: usize, options: &Options, device: &R::Device) {
+        let product = &self.products[0];
+        let x = random::<R>(tokens, product.weight.columns, device);
+        let input = x.clone().into_primitive().tensor();
+        if integer::takes(tokens, product) {
+            let chosen = integer::choose(&input, product, self.scheme);
+            let shape = |&[splits, groups, rounds, _]: &[usize; 4]| match rounds {
+                0 => integer::once(&input, product, self.scheme, splits, groups),
+                rounds => integer::IntegerShape { splits, groups, rounds },
+            };
+            let label = |shape: &integer::IntegerShape| format!("{},{},{}", shape.splits, shape.groups, shape.rounds);
+            let shapes = std::iter::once(chosen).chain(
+                options
+                    .variants_or(&INTEGER)
+                    .iter()
+                    .filter(|cut| cut[3] == 0)
+                    .map(shape),
+            );
+            self.cuts(
+                "integer",
+                shapes.map(|shape| (label(&shape), shape)),
+                &x,
+                device,
+                |product, shape| integer::integer_with(&input, product, self.scheme, shape),
+            );
+        } else {
+            let chosen = quantized::choose(&input.client, tokens, product, self.scheme);
+            let shape = |&[outputs, unroll, splits, groups]: &[usize; 4]| MatvecShape {
+                outputs,
+                unroll,
+                splits,
+                groups,
+                ..chosen
+            };
+            let label =
+                |shape: &MatvecShape| format!("{},{},{},{}", shape.outputs, shape.unroll, shape.splits, shape.groups);
+            let shapes =
+                std::iter::once(chosen).chain(options.variants_or(&MATVEC).iter().filter(|cut| cut[3] > 0).map(shape));
+            self.cuts(
+                "matvec",
+                shapes.map(|shape| (label(&shape), shape)),
+                &x,
+                device,
+                |product, shape| quantized::matvec_with(&input, product, self.scheme, shape),
+            );
+        }
+    }
+
+    /// Rows of bf16 on tensor cores.
+    fn streamed(&self, tokens: usize, options: &Options, device: &R::Device) {
+        let product = &self.products[0];
+        if !streamed::takes(tokens, product) {
+            return;
+        }
+        let x = random::<R>(tokens, product.weight.columns, device).cast(DType::BF16);
+        let input = into_contiguous(x.clone().into_primitive().tensor());
+        let shape = |&[row_tiles, token_tiles, splits, groups]: &[usize; 4]| QuantizedStreamedShape {
+            row_tiles,
+            token_tiles,
+            splits,
+            groups,
+        };
+        let label = |shape: &QuantizedStreamedShape| {
+            let [rows, tokens] = [shape.row_tiles, shape.token_tiles];
+            format!("{rows},{tokens},{},{}", shape.splits, shape.groups)
+        };
+        let chosen = quantized::choose_streamed(tokens, product);
+        let shapes = std::iter::once(chosen).chain(
+            options
+                .variants_or(&STREAMED)
+                .iter()
+                .filter(|cut| cut[3] > 0)
+                .map(shape),
+        );
+        self.cuts(
+            "streamed",
+            shapes.map(|shape| (label(&shape), shape)),
+            &x,
+            device,
+            |product, shape| quantized::streamed_with(&input, product, DType::F32, self.scheme, shape),
+        );
+    }
+
+    /// What the model calls with many rows.
+    fn many(&self, tokens: usize, device: &R::Device) {
+        let (rows, columns) = self.linears[0].weight.shape();
+        let x = random::<R>(tokens, columns, device);
+        let launch =
+            |index: usize| Cube::<R>::project(x.clone(), &self.linears[index % self.linears.len()], Activation::None);
+        let error = self.error(&host::<R, 2>(x.clone()), &host::<R, 2>(launch(0)));
+        let times = time::<R, _>(device, launch);
+        let shape = format!("{tokens} x {columns} -> {rows}");
+        let work = Work::Operations(2 * tokens * rows * columns);
+        row(&format!("{} project", self.scheme.name()), &shape, times, work, error);
+    }
+
+    /// Every cut of a kernel, the chosen one first, and the fastest.
+    fn cuts<S: Copy>(
+        &self,
+        kernel: &str,
+        shapes: impl Iterator<Item = (String, S)>,
+        x: &Tensor<Cube<R>, 2>,
+        device: &R::Device,
+        launch: impl Fn(&Product<R>, S) -> CubeTensor<R>,
+    ) {
+        let weight = &self.products[0].weight;
+        let x = host::<R, 2>(x.clone());
+        let extents = format!("{} x {} -> {}", x.len() / weight.columns, weight.columns, weight.rows);
+        let mut best = (f64::MAX, String::new());
+        for (index, (label, shape)) in shapes.enumerate() {
+            let output = launch(&self.products[0], shape);
+            let output = host::<R, 2>(Tensor::from_primitive(TensorPrimitive::Float(output)));
+            let error = self.error(&x, &output);
+            let times = time::<R, _>(device, |at| launch(&self.products[at % self.products.len()], shape));
+            let name = if index == 0 { "chosen " } else { "" };
+            let name = format!("{} {kernel} {name}{label}", self.scheme.name());
+            row(&name, &extents, times, Work::Bytes(self.bytes), error);
+            if times.0 < best.0 {
+                best = (times.0, label);
+            }
+        }
+        let name = self.scheme.name();
+        println!(
+            "best for {name} {extents}: {kernel} {} ({:.2} us)",
+            best.1,
+            best.0 * 1e6
+        );
+    }
+
+    /// Relative error of some elements.
+    fn error(&self, x: &[f32], output: &[f32]) -> f64 {
+        let (rows, columns) = self.linears[0].weight.shape();
+        let tokens = x.len() / columns;
+        let mut pairs = Vec::new();
+        for (at, values) in &self.samples {
+            for token in [0, tokens / 2, tokens - 1] {
+                let expected = dot(&x[token * columns..][..columns], values);
+                pairs.push((output[token * rows + at], expected));
+            }
+        }
+        relative_error(&pairs)
+    }
+}
+
+/// The values of a weight's row.
+fn values<R: KernelRuntime>(linear: &Linear<Cube<R>>, row: usize) -> Vec<f32> {
     let Weight::Quantized(weight) = &linear.weight else {
         panic!("the weights are of few bits")
     };
-    let (rows, columns) = linear.weight.shape();
-    let (x, output) = (host::<R, 2>(x.clone()), host::<R, 2>(output.clone()));
-    let tokens = x.len() / columns;
-    let mut pairs = Vec::new();
-    for at in sample(rows) {
-        let words = weight.words.val().narrow(0, at, 1).into_data();
-        let source = WeightSource::new(
-            vec![words.as_bytes()],
-            SourceType::Quantized(weight.quantization),
-            1,
-            columns,
-        );
-        let values = host_values(&source, WeightFormat::F32).expect("a whole row was read");
-        let values: Vec<f32> = values.iter::<f32>().collect();
-        for token in [0, tokens / 2, tokens - 1] {
-            pairs.push((
-                output[token * rows + at],
-                dot(&x[token * columns..][..columns], &values),
-            ));
-        }
-    }
-    relative_error(&pairs)
+    let words = weight.words.val().narrow(0, row, 1).into_data();
+    let source_type = SourceType::Quantized(weight.quantization);
+    let source = WeightSource::new(vec![words.as_bytes()], source_type, 1, weight.columns);
+    let values = host_values(&source, WeightFormat::F32).expect("a whole row was read");
+    values.iter::<f32>().collect()
 }

@@ -74,6 +74,7 @@ pub(super) fn wide<E: Float>(
         tokens,
         rows,
         first,
+        first_token: 0usize,
         inverse_columns: 0.0f32,
         epsilon: 0.0f32,
     };
