@@ -14,6 +14,7 @@ pub mod instances;
 #[cfg(feature = "cubecl")]
 pub mod kernels;
 pub mod layers;
+pub mod sampling;
 pub mod verify;
 
 pub use backend::ModelBackend;

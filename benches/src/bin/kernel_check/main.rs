@@ -6,8 +6,8 @@
 //!
 //! Sections: `matvec` (cuts of the matrix-vector kernel; a variant is outputs, unroll, splits, groups), `streamed` (cuts of the
 //! product on tensor cores: row tiles, unroll, splits, groups), `quantized` (both for 8 and 4 bits, and what many rows call), `fused`
-//! (what is fused around them), `library` and `cooperative` (large products), `rows` (norms, gates, random weights). All of them without
-//! a name; `--all` prints every variant.
+//! (what is fused around them), `library` and `cooperative` (large products), `rows` (norms, gates, random weights),
+//! `sample` (drawing tokens). All of them without a name; `--all` prints every variant.
 //! `--divide 16` takes a sixteenth of every extent, for devices without memory or speed.
 
 mod cooperative;
@@ -17,6 +17,7 @@ mod matvec;
 mod measure;
 mod quantized;
 mod rows;
+mod sample;
 mod streamed;
 
 use alpamayo_backends::instances::KernelRuntime;
@@ -49,6 +50,7 @@ fn run<R: KernelRuntime>(options: &Options) {
         ("library", library::run::<R>),
         ("cooperative", cooperative::run::<R>),
         ("rows", rows::run::<R>),
+        ("sample", sample::run::<R>),
     ] {
         if options.wants(name) {
             section(&device, options);
