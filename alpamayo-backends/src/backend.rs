@@ -10,6 +10,7 @@ use crate::layers::{
     WeightFormat, WeightSource,
 };
 use crate::repetition::{Anew, Repetition};
+use crate::sampling::TokenSampling;
 
 /// A Burn backend with the operations that decide Alpamayo-R1's speed.
 ///
@@ -213,6 +214,17 @@ pub trait ModelBackend: Backend {
         suffix_lengths: &RowLengths<Self>,
     ) -> Tensor<Self, 2> {
         definition::expert_attention(qkv, attention, norms, rotary, cache, suffix_lengths)
+    }
+
+    /// The next token of every row, chosen where the logits are: for each row its id and, in the numbers of
+    /// [`Sampled::from_words`](crate::sampling::Sampled::from_words), whether it could be; `[rows, 2]`.
+    ///
+    /// `logits` are `[clips, vocabulary]`, each of them those of `rows / clips` rows, `rows` being the number of uniform numbers. The
+    /// definition is alpamayo-core's sampler, which works on the host; `None` where the backend leaves it to that. Probabilities
+    /// are within 1e-6 of the definition's, the same number always chooses the same token, and tokens count as equally likely where their
+    /// weights are the same in f32.
+    fn sample_tokens(_logits: Tensor<Self, 2>, _sampling: &TokenSampling) -> Option<Tensor<Self, 2, Int>> {
+        None
     }
 
     /// Fourier features of waypoints and of the flow's time.

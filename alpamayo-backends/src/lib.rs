@@ -15,6 +15,7 @@ pub mod instances;
 pub mod kernels;
 pub mod layers;
 pub mod repetition;
+pub mod sampling;
 pub mod verify;
 
 pub use backend::ModelBackend;

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use crate::sampling::LogitsFault;
+
 /// `Result` with this crate's [`enum@Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -152,7 +154,7 @@ pub enum Error {
 
     /// No token can be chosen from a row of logits.
     #[error("no token can be chosen from the logits: {0}; a model with broken weights gives such logits")]
-    Logits(String),
+    Logits(LogitsFault),
 
     /// A metric or a statistic is not defined for what was given.
     #[error("{metric}: {reason}")]

@@ -55,7 +55,7 @@ pub use prompt::{PromptBuilder, PromptStyle};
 pub use random::flow_noise;
 pub use reasoning::{StopPosition, extract_reasoning, is_finished, stop_position};
 pub use rotation::{rotation_from_yaw, unwrap_angles, yaw_of};
-pub use sampling::{RowSampler, SamplingOptions, probabilities};
+pub use sampling::{LogitsFault, RowSampler, SamplingOptions, probabilities};
 pub use scalar::Scalar;
 pub use tokenizer::Tokenizer;
 pub use trajectory::Trajectory;

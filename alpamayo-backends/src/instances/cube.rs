@@ -13,6 +13,7 @@ use crate::layers::{
     WeightFormat, WeightSource,
 };
 use crate::repetition::Repetition;
+use crate::sampling::TokenSampling;
 
 impl<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement> ModelBackend for CubeBackend<R, F, I, BT> {
     fn store_weight(source: &WeightSource<'_>, format: WeightFormat, device: &R::Device) -> Result<Weight<Self>> {
@@ -140,6 +141,10 @@ impl<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement> ModelBac
         suffix_lengths: &RowLengths<Self>,
     ) -> Tensor<Self, 2> {
         attention::expert(qkv, attention, norms, rotary, cache, suffix_lengths)
+    }
+
+    fn sample_tokens(logits: Tensor<Self, 2>, sampling: &TokenSampling) -> Option<Tensor<Self, 2, Int>> {
+        kernels::sample_tokens(logits, sampling)
     }
 
     fn fourier_features(x: Tensor<Self, 2>, time: f32, frequencies: &Tensor<Self, 2>) -> Tensor<Self, 2> {

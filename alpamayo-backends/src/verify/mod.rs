@@ -7,6 +7,7 @@ mod attention;
 mod elementwise;
 mod host;
 mod linear;
+mod sampling;
 mod shapes;
 
 pub use shapes::{DecoderShapes, ModelShapes, VisionShapes};
@@ -126,6 +127,7 @@ fn checks<B: ModelBackend>(shapes: &ModelShapes, formats: Formats, device: &B::D
     elementwise::verify(&mut bench, shapes);
     linear::verify(&mut bench, shapes)?;
     attention::verify(&mut bench, shapes);
+    sampling::verify(&mut bench, shapes);
     Ok(bench.checks)
 }
 

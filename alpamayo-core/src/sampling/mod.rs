@@ -9,6 +9,8 @@ mod wide;
 
 use std::ops::Range;
 
+use thiserror::Error as ThisError;
+
 use crate::random::{Purpose, RandomStream};
 use crate::{Error, Result};
 use weights::Weights;
@@ -72,6 +74,23 @@ impl SamplingOptions {
     }
 }
 
+/// Why no token can be drawn from a row of logits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ThisError)]
+pub enum LogitsFault {
+    /// A logit is NaN.
+    #[error("at least one of them is NaN")]
+    Nan,
+    /// A logit is +∞.
+    #[error("at least one of them is +∞")]
+    Infinite,
+    /// There is nothing to draw.
+    #[error("there are none, or all of them are masked or -∞")]
+    Nothing,
+    /// The temperature is too low.
+    #[error("divided by the temperature they overflow")]
+    Overflow,
+}
+
 /// The probabilities `[vocabulary]` that a token is drawn with, zero for the ones that are not kept.
 ///
 /// `logits [vocabulary]`; ids in `masked` (the trajectory tokens) get none.
@@ -94,7 +113,7 @@ pub fn greedy(logits: &[f32], masked: Range<u32>) -> Result<u32> {
     let allowed = weights::allowed(logits.len(), &masked);
     let max = weights::max_logit(logits, &allowed)?;
     let best = allowed.into_iter().flatten().find(|&id| logits[id] == max);
-    best.map(|id| id as u32).ok_or_else(weights::nothing_to_draw)
+    best.map(|id| id as u32).ok_or(Error::Logits(LogitsFault::Nothing))
 }
 
 /// Draws the tokens of one row.
@@ -130,10 +149,27 @@ impl RowSampler {
     /// # Errors
     /// [`Error::Logits`] where a logit is NaN or +∞, or no token can be drawn.
     pub fn sample(&mut self, logits: &[f32]) -> Result<u32> {
+        let uniform = self.uniform();
+        self.choose(logits, uniform)
+    }
+
+    /// The number in [0, 1) that chooses the row's next token, from its stream; 0 where no randomness is left.
+    pub fn uniform(&mut self) -> f64 {
+        if self.options.is_greedy() {
+            return 0.0;
+        }
+        self.stream.uniform()
+    }
+
+    /// The token that a uniform number points at, kept tokens being laid out in the order of their ids, each as wide as its
+    /// probability.
+    ///
+    /// # Errors
+    /// As [`sample`](Self::sample).
+    pub fn choose(&mut self, logits: &[f32], uniform: f64) -> Result<u32> {
         if self.options.is_greedy() {
             return greedy(logits, self.masked.clone());
         }
-        let uniform = self.stream.uniform();
         let total = self.weights.compute(logits, &self.masked, &self.options)?;
         Ok(self.weights.pick(uniform * total) as u32)
     }

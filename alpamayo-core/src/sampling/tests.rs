@@ -181,6 +181,22 @@ fn frequencies_are_the_probabilities() {
 }
 
 #[test]
+fn the_streams_number_chooses() {
+    let logits: Vec<f32> = (0..1000).map(|i| ((i * 7919) % 997) as f32 * 0.01).collect();
+    for options in [SamplingOptions::default(), SamplingOptions::greedy()] {
+        let mut sampler = RowSampler::new(options, 0..10, 42, 1).unwrap();
+        let mut other = sampler.clone();
+        for _ in 0..5 {
+            let uniform = other.uniform();
+            assert_eq!(
+                other.choose(&logits, uniform).unwrap(),
+                sampler.sample(&logits).unwrap()
+            );
+        }
+    }
+}
+
+#[test]
 fn draws_are_pinned() {
     let logits: Vec<f32> = (0..1000).map(|i| ((i * 7919) % 997) as f32 * 0.01).collect();
     let mut sampler = RowSampler::new(SamplingOptions::default(), 0..10, 42, 1).unwrap();
@@ -200,14 +216,18 @@ fn bad_options_and_logits_are_errors() {
     assert!(with(|o| o.top_k = Some(0)).contains("top_k"));
     assert!(with(|o| o.top_p = 1.5).contains("top_p"));
     for options in [SamplingOptions::default(), SamplingOptions::greedy()] {
-        for logits in [
-            vec![],
-            vec![0.0, f32::NAN],
-            vec![0.0, f32::INFINITY],
-            vec![f32::NEG_INFINITY; 3],
+        for (logits, expected) in [
+            (vec![], LogitsFault::Nothing),
+            (vec![0.0, f32::NAN], LogitsFault::Nan),
+            (vec![0.0, f32::INFINITY], LogitsFault::Infinite),
+            (vec![f32::NEG_INFINITY; 3], LogitsFault::Nothing),
         ] {
             let mut sampler = RowSampler::new(options, 2..2, 0, 0).unwrap();
-            assert!(matches!(sampler.sample(&logits), Err(Error::Logits(_))), "{logits:?}");
+            let found = sampler.sample(&logits);
+            assert!(
+                matches!(found, Err(Error::Logits(fault)) if fault == expected),
+                "{logits:?}"
+            );
         }
         let mut sampler = RowSampler::new(options, 0..9, 0, 0).unwrap();
         assert!(sampler.sample(&[1.0, 2.0]).is_err());

@@ -6,9 +6,9 @@
 
 use std::ops::Range;
 
-use super::SamplingOptions;
 use super::exp::exp_nonpositive;
 use super::wide::widest;
+use super::{LogitsFault, SamplingOptions};
 use crate::{Error, Result};
 
 /// Bits of a weight below its bucket's number: what stays is the exponent and six bits of the mantissa.
@@ -63,7 +63,7 @@ impl Weights {
         }
         let total = self.total();
         if !total.is_finite() {
-            return Err(Error::Logits("divided by the temperature they overflow".into()));
+            return Err(Error::Logits(LogitsFault::Overflow));
         }
         if options.top_p >= 1.0 {
             return Ok(total);
@@ -235,13 +235,13 @@ pub(super) fn max_logit(logits: &[f32], allowed: &[Range<usize>; 2]) -> Result<f
     for range in allowed {
         let (found, nan) = max_or_nan(&logits[range.clone()]);
         if nan {
-            return Err(Error::Logits("at least one of them is NaN".into()));
+            return Err(Error::Logits(LogitsFault::Nan));
         }
         max = max.max(found);
     }
     match max {
-        f32::INFINITY => Err(Error::Logits("at least one of them is +∞".into())),
-        f32::NEG_INFINITY => Err(nothing_to_draw()),
+        f32::INFINITY => Err(Error::Logits(LogitsFault::Infinite)),
+        f32::NEG_INFINITY => Err(Error::Logits(LogitsFault::Nothing)),
         max => Ok(max),
     }
 }
@@ -266,11 +266,6 @@ widest! {
         }
         (max.into_iter().fold(f32::NEG_INFINITY, f32::max), nan != [0; 2 * LANES])
     }
-}
-
-/// The error where all tokens are masked.
-pub(super) fn nothing_to_draw() -> Error {
-    Error::Logits("there are none, or all of them are masked or -∞".into())
 }
 
 widest! {

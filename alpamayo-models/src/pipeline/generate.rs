@@ -4,17 +4,17 @@ use std::ops::Range;
 
 use alpamayo_backends::ModelBackend;
 use alpamayo_backends::layers::Rotary;
-use alpamayo_core::{ModelConfig, RowSampler, StopPosition, is_finished, stop_position};
-use burn::tensor::{Tensor, TensorData, backend::Backend};
-use rayon::prelude::*;
+use alpamayo_core::{ModelConfig, StopPosition, is_finished, stop_position};
+use burn::tensor::{Tensor, backend::Backend};
 
 use super::check;
+use super::next_token::{Logits, NextTokens};
 use super::options::DriveOptions;
 use super::prefill::Prefilled;
 use crate::cache::KeyValueCache;
 use crate::decoder::Decoder;
 use crate::error::Result;
-use crate::host::{read, select_rows, unreadable};
+use crate::host::select_rows;
 use crate::observer::{Event, Observer};
 use crate::rotary::rotary_rows;
 
@@ -61,7 +61,7 @@ pub(super) struct Generator<'a, B: ModelBackend> {
     future_start: u32,
     trajectory_ids: Range<u32>,
     limit: usize,
-    samplers: Vec<RowSampler>,
+    next: NextTokens,
     forced: &'a [Vec<u32>],
     /// Position of each row's first generated token.
     first_positions: Vec<i64>,
@@ -86,9 +86,7 @@ impl<'a, B: ModelBackend> Generator<'a, B> {
         let rows = prefilled.clips() * options.samples;
         let first_id = config.traj_token_start_idx;
         let trajectory_ids = first_id as u32..(first_id + config.traj_vocab_size) as u32;
-        let samplers = (0..rows as u64)
-            .map(|row| RowSampler::new(options.sampling(), trajectory_ids.clone(), options.seed, row))
-            .collect::<Result<_, _>>()?;
+        let next = NextTokens::new(options.sampling(), trajectory_ids.clone(), options.seed, rows)?;
         let prompt = prefilled.cache.prompt_length();
         let first_position = |row: usize| prefilled.rope_deltas[row / options.samples].saturating_add(prompt as i64);
         let first_positions: Vec<i64> = (0..rows).map(first_position).collect();
@@ -101,7 +99,7 @@ impl<'a, B: ModelBackend> Generator<'a, B> {
             future_start: config.traj_token_ids.future_start,
             trajectory_ids,
             limit,
-            samplers,
+            next,
             forced: &options.forced_tokens,
             rotary: decoder.rope.table(positions, device),
             first_positions,
@@ -117,13 +115,13 @@ impl<'a, B: ModelBackend> Generator<'a, B> {
             let logits = if self.is_forced() && !observer.wants_all() {
                 None
             } else {
-                let logits = self.logits()?;
+                let mut logits = self.logits();
                 if observer.wants_all() {
-                    observer.observe(Event::StepLogits(self.generated(), &self.masked(&logits)?));
+                    observer.observe(Event::StepLogits(self.generated(), &self.masked(&mut logits)?));
                 }
                 Some(logits)
             };
-            self.choose(logits.as_ref())?;
+            self.choose(logits)?;
             let finished = self.tokens.iter().all(|row| is_finished(row, self.future_start));
             if finished || self.generated() == self.limit {
                 break;
@@ -165,53 +163,37 @@ impl<'a, B: ModelBackend> Generator<'a, B> {
     }
 
     /// Logits of every row's next token, or of every clip's where all its rows are still the same.
-    fn logits(&mut self) -> Result<Logits> {
+    fn logits(&mut self) -> Logits<B> {
         let rows = self.tokens.len();
-        let (device_logits, repeats) = match self.generated() - self.cached {
-            0 => (self.prefilled.logits.clone(), rows / self.prefilled.clips().max(1)),
+        match self.generated() - self.cached {
+            0 => Logits::new(self.prefilled.logits.clone(), rows),
             count => {
                 let x = self.feed(count);
-                (self.decoder.logits(last_rows(x, rows, count, self.device)), 1)
+                Logits::new(self.decoder.logits(last_rows(x, rows, count, self.device)), rows)
             }
-        };
-        Ok(Logits {
-            vocabulary: device_logits.dims()[1],
-            values: read(device_logits, "reading logits")?,
-            repeats,
-        })
+        }
     }
 
     /// The logits of all rows `[rows, vocabulary]`, trajectory ids -inf.
-    fn masked(&self, logits: &Logits) -> Result<Vec<f32>> {
-        let mut masked = Vec::with_capacity(self.tokens.len() * logits.vocabulary);
+    fn masked(&self, logits: &mut Logits<B>) -> Result<Vec<f32>> {
+        let logits = logits.read()?;
+        let mut masked = Vec::new();
         for row in 0..self.tokens.len() {
-            let start = masked.len();
-            masked.extend_from_slice(logits.row(row)?);
-            let ids = self.trajectory_ids.start as usize..(self.trajectory_ids.end as usize).min(logits.vocabulary);
+            let (start, logits) = (masked.len(), logits.row(row));
+            masked.extend_from_slice(logits);
+            let ids = self.trajectory_ids.start as usize..(self.trajectory_ids.end as usize).min(logits.len());
             masked[start..][ids].fill(f32::NEG_INFINITY);
         }
         Ok(masked)
     }
 
     /// Appends one token to every row: the forced one, or one drawn from its logits.
-    fn choose(&mut self, logits: Option<&Logits>) -> Result<()> {
+    fn choose(&mut self, logits: Option<Logits<B>>) -> Result<()> {
         let rows = self.tokens.len();
         let forced: Vec<_> = (0..rows).map(|row| self.forced_token(row)).collect();
-        let draw = |(row, (sampler, forced)): (usize, (&mut RowSampler, Option<u32>))| match (forced, logits) {
-            (Some(token), _) => Ok(token),
-            (None, Some(logits)) => Ok(sampler.sample(logits.row(row)?)?),
-            (None, None) => Ok(sampler.sample(&[])?),
-        };
-        // Waking another thread takes longer than one row's draw.
-        let next: Vec<u32> = match rows {
-            1 => self
-                .samplers
-                .iter_mut()
-                .zip(forced)
-                .enumerate()
-                .map(draw)
-                .collect::<Result<_>>()?,
-            _ => (self.samplers.par_iter_mut().zip(forced).enumerate().map(draw)).collect::<Result<_>>()?,
+        let next = match logits {
+            Some(mut logits) => self.next.choose(&mut logits, &forced)?,
+            None => forced.into_iter().flatten().collect(),
         };
         for (row, token) in self.tokens.iter_mut().zip(next) {
             row.push(token);
@@ -236,22 +218,6 @@ impl<'a, B: ModelBackend> Generator<'a, B> {
         let x = self.decoder.embed(&ids, self.device);
         self.cached += count;
         self.decoder.decode(x, &rotary, &mut self.cache, start)
-    }
-}
-
-/// Logits on the host, as they came from the device.
-struct Logits {
-    values: TensorData,
-    vocabulary: usize,
-    /// Rows that share each of them.
-    repeats: usize,
-}
-
-impl Logits {
-    /// The logits of a row `[vocabulary]`, trajectory ids unmasked.
-    fn row(&self, row: usize) -> Result<&[f32]> {
-        let values = self.values.as_slice::<f32>().map_err(unreadable("reading logits"))?;
-        Ok(&values[row / self.repeats * self.vocabulary..][..self.vocabulary])
     }
 }
 

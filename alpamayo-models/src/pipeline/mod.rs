@@ -13,6 +13,7 @@ mod drive;
 mod generate;
 mod guard;
 mod inputs;
+mod next_token;
 mod options;
 mod plan;
 mod prefill;

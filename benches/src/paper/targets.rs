@@ -4,10 +4,10 @@ use std::sync::Mutex;
 
 use alpamayo_backends::layers::CacheFormat;
 use cubecl::Compiler;
-use cubecl::ir::features::{Features, Plane, TypeUsage};
+use cubecl::ir::features::{AtomicUsage, Features, Plane, TypeUsage};
 use cubecl::ir::{
     AddressType, ContiguousElements, DeviceProperties, ElemType, FloatKind, HardwareProperties, IntKind, MatrixLayout,
-    MemoryDeviceProperties, MmaProperties, UIntKind,
+    MemoryDeviceProperties, MmaProperties, StorageType, Type, UIntKind,
 };
 use cubecl::profile::TimingMethod;
 use cubecl_cpp::cuda::CudaDialect;
@@ -59,6 +59,7 @@ impl Target for Metal {
         ] {
             properties.register_type_usage(element, TypeUsage::all());
         }
+        register_atomics(&mut properties);
         let shapes = MslDialect::supported_wmma_combinations(&MetalArchitecture::Metal3);
         register_wmma_features(shapes, &mut properties);
         properties.features.alignment = true;
@@ -112,6 +113,7 @@ impl Target for Wgsl {
         ] {
             properties.register_type_usage(element, TypeUsage::all());
         }
+        register_atomics(&mut properties);
         properties
     }
 
@@ -197,6 +199,14 @@ impl Target for Cuda {
     fn kept() -> &'static Mutex<Kernels> {
         &CUDA
     }
+}
+
+/// Words that units add to together.
+fn register_atomics(properties: &mut DeviceProperties) {
+    properties.register_atomic_type_usage(
+        Type::new(StorageType::Atomic(ElemType::UInt(UIntKind::U32))),
+        AtomicUsage::LoadStore | AtomicUsage::Add,
+    );
 }
 
 /// What Metal and WebGPU have in common.

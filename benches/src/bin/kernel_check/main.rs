@@ -8,8 +8,8 @@
 //! product on tensor cores: row tiles, unroll, splits, groups), `wide` (the same product in tiles of many weight rows that share the rows
 //! of `x`), `quantized` (8 and 4 bits: cuts of the integer product, or of the matrix-vector kernel where there are no such tensor cores,
 //! for a few rows, of the streamed one for 64, and with `--all` what many rows call; an integer variant is splits, groups, rounds, 0),
-//! `fused` (what is fused around them), `library` and `cooperative` (large products), `rows` (norms, gates, random weights). All of them
-//! without a name; `--all` prints every variant.
+//! `fused` (what is fused around them), `library` and `cooperative` (large products), `rows` (norms, gates, random weights),
+//! `sample` (drawing tokens). All of them without a name; `--all` prints every variant.
 //! `--divide 16` takes a sixteenth of every extent, for devices without memory or speed.
 
 mod cooperative;
@@ -19,6 +19,7 @@ mod matvec;
 mod measure;
 mod quantized;
 mod rows;
+mod sample;
 mod streamed;
 mod wide;
 
@@ -53,6 +54,7 @@ fn run<R: KernelRuntime>(options: &Options) {
         ("library", library::run::<R>),
         ("cooperative", cooperative::run::<R>),
         ("rows", rows::run::<R>),
+        ("sample", sample::run::<R>),
     ] {
         if options.wants(name) {
             section(&device, options);
