@@ -48,7 +48,7 @@ impl<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement> ModelBac
     }
 
     fn repetition() -> Box<dyn Repetition<Self>> {
-        Box::new(kernels::Repeat::<R>::new())
+        Box::new(kernels::Repeat::<R>::default())
     }
 
     fn reserved_memory(device: &R::Device) -> Option<u64> {

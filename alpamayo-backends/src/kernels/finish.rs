@@ -7,6 +7,7 @@ use cubecl::prelude::*;
 
 use super::activation::activate;
 use super::bits;
+use super::product::{Following, Operands};
 use super::tensors::{array, cubes, empty, extents, vector};
 use crate::layers::Activation;
 
@@ -46,7 +47,13 @@ pub fn finish<R: CubeRuntime>(product: &CubeTensor<R>, after: &Finish<'_, R>) ->
             after.residual.map(|residual| array(residual)).into(),
             array(&out),
             vectors as u32,
-            after.activation,
+            Following {
+                activation: after.activation,
+                operands: Operands {
+                    bias: after.bias.is_some(),
+                    residual: after.residual.is_some(),
+                },
+            },
             after.parts,
             after.dtype == DType::BF16,
         );
@@ -61,7 +68,7 @@ fn finish_vectors<X: Size, W: Size>(
     residual: &ComptimeOption<Array<Vector<f32, X>>>,
     out: &mut Array<Vector<u32, W>>,
     vectors: u32,
-    #[comptime] activation: Activation,
+    #[comptime] following: Following,
     #[comptime] parts: usize,
     #[comptime] packed: bool,
 ) {
@@ -81,7 +88,7 @@ fn finish_vectors<X: Size, W: Size>(
         let mut values = Vector::<f32, X>::empty();
         #[unroll]
         for i in 0..X::value() {
-            values[i] = activate(sum[i], activation);
+            values[i] = activate(sum[i], following.activation);
         }
         #[comptime]
         match residual {

@@ -121,6 +121,28 @@ pub struct Product<R: CubeRuntime> {
     pub gated: bool,
 }
 
+/// Which optional operands a compiled product has.
+///
+/// They are part of a kernel's configuration, although its arguments tell them too: the key under which CubeCL 0.10 keeps a compiled
+/// kernel counts optional arguments without saying which ones they are (its `ComptimeOption` hashes nothing where there is none), so that a
+/// kernel with a bias would be taken for the same one with a residual by the next process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Operands {
+    /// Whether there is a bias.
+    pub bias: bool,
+    /// Whether there is a residual.
+    pub residual: bool,
+}
+
+/// What a kernel does after its product.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Following {
+    /// After the bias.
+    pub activation: Activation,
+    /// What is added before and after it.
+    pub operands: Operands,
+}
+
 impl<R: CubeRuntime> Product<R> {
     /// The plain product of a linear layer.
     pub fn new<F: FloatElement, I: IntElement, BT: BoolElement>(
@@ -145,6 +167,14 @@ impl<R: CubeRuntime> Product<R> {
         let Norm::Rms(norm) = norm else { return None };
         self.norm = Some((float(norm.weight.val()), norm.epsilon));
         Some(self)
+    }
+
+    /// The optional operands that there are.
+    pub fn operands(&self) -> Operands {
+        Operands {
+            bias: self.bias.is_some(),
+            residual: self.residual.is_some(),
+        }
     }
 
     /// Output features.

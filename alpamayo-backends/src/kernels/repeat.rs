@@ -25,9 +25,9 @@ enum State<R: KernelRuntime> {
     Plain,
 }
 
-impl<R: KernelRuntime> Repeat<R> {
+impl<R: KernelRuntime> Default for Repeat<R> {
     /// Nothing recorded yet.
-    pub fn new() -> Self {
+    fn default() -> Self {
         Self(State::New)
     }
 }

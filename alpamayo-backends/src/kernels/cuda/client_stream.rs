@@ -17,8 +17,11 @@ use cubecl::device_handle::DeviceHandle;
 use cubecl::stream_id::StreamId;
 use cudarc::driver::sys;
 
-/// Addresses of streams that are known, by device and the number that CubeCL gives a stream; `None` where they can't be.
-static KNOWN: LazyLock<Mutex<HashMap<(usize, u64), Option<usize>>>> = LazyLock::new(Mutex::default);
+/// Addresses of streams by device and the number that CubeCL gives a stream; `None` where they can't be had.
+type Known = HashMap<(usize, u64), Option<usize>>;
+
+/// Those that were asked for.
+static KNOWN: LazyLock<Mutex<Known>> = LazyLock::new(Mutex::default);
 
 /// The stream of the calling thread's work, or `None` where CubeCL doesn't tell.
 pub(super) fn client_stream(client: &ComputeClient<CudaRuntime>, device: &CudaDevice) -> Option<sys::CUstream> {

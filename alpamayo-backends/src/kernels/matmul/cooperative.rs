@@ -13,7 +13,7 @@ use half::bf16;
 
 use crate::kernels::activation::activate;
 use crate::kernels::finish::{Finish, finish};
-use crate::kernels::product::{Element, Product};
+use crate::kernels::product::{Element, Following, Product};
 use crate::kernels::tensors::{array, empty, extents};
 use crate::layers::Activation;
 
@@ -170,7 +170,10 @@ fn in_parts<R: CubeRuntime>(x: &CubeTensor<R>, product: &Product<R>, parts: usiz
             weight.rows as u32,
             (columns / 8) as u32,
             part_chunks as u32,
-            product.activation,
+            Following {
+                activation: product.activation,
+                operands: product.operands(),
+            },
             stages,
         );
     }
@@ -189,7 +192,7 @@ fn cooperative(
     rows: u32,
     chunks: u32,
     part_chunks: u32,
-    #[comptime] activation: Activation,
+    #[comptime] following: Following,
     #[comptime] stages: Stages,
 ) {
     let (tokens, rows, chunks) = (tokens as usize, rows as usize, chunks as usize);
@@ -335,7 +338,7 @@ fn cooperative(
                         }
                         ComptimeOption::None => {}
                     }
-                    value = activate(value, activation);
+                    value = activate(value, following.activation);
                     #[comptime]
                     match residual {
                         ComptimeOption::Some(residual) => {

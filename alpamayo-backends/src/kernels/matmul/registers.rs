@@ -6,7 +6,7 @@ use half::f16;
 
 use crate::kernels::activation::activate;
 use crate::kernels::bits;
-use crate::kernels::product::{Element, Product};
+use crate::kernels::product::{Element, Operands, Product};
 use crate::kernels::quantized;
 use crate::layers::Activation;
 
@@ -30,6 +30,8 @@ pub struct TileConfig {
     pub element: Element,
     /// What follows.
     pub activation: Activation,
+    /// What is added.
+    pub operands: Operands,
 }
 
 impl TileConfig {
@@ -44,6 +46,7 @@ impl TileConfig {
             unit_rows: 8,
             element: product.weight.element,
             activation: product.activation,
+            operands: product.operands(),
         }
     }
 

@@ -3,7 +3,7 @@
 use burn_cubecl::CubeRuntime;
 use cubecl::prelude::*;
 
-use crate::kernels::product::{Element, Product};
+use crate::kernels::product::{Element, Operands, Product};
 use crate::kernels::tensors::{plane_size, vector};
 use crate::layers::Activation;
 
@@ -41,6 +41,8 @@ pub struct MatvecConfig {
     pub norm: bool,
     /// What follows.
     pub activation: Activation,
+    /// What is added.
+    pub operands: Operands,
     /// Whether outputs are pairs of gate and up projection.
     pub gated: bool,
 }
@@ -63,6 +65,7 @@ impl MatvecConfig {
             x_vector: (words * element.per_word()).min(4),
             norm: product.norm.is_some(),
             activation: product.activation,
+            operands: product.operands(),
             gated: product.gated,
         }
     }

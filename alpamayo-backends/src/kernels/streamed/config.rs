@@ -5,7 +5,7 @@ use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
 
 use super::MAX_NORMALIZED_TOKENS;
-use crate::kernels::product::Product;
+use crate::kernels::product::{Operands, Product};
 use crate::kernels::tensors::extents;
 use crate::layers::Activation;
 
@@ -35,6 +35,8 @@ pub struct StreamedConfig {
     pub norm: bool,
     /// What follows.
     pub activation: Activation,
+    /// What is added.
+    pub operands: Operands,
     /// Whether outputs are pairs of gate and up projection.
     pub gated: bool,
 }
@@ -53,6 +55,7 @@ impl StreamedConfig {
             packed: x.dtype == DType::BF16,
             norm: product.norm.is_some(),
             activation: product.activation,
+            operands: product.operands(),
             gated: product.gated,
         }
     }

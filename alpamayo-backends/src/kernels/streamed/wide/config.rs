@@ -49,6 +49,7 @@ impl WideConfig {
                 packed: true,
                 norm: false,
                 activation: product.activation,
+                operands: product.operands(),
                 gated: product.gated,
             },
             pairs: shape.pairs,
