@@ -1,6 +1,7 @@
 //! Compiled CUDA kernels are kept between runs: compiling those of the whole model takes many seconds.
 //!
-//! Not those of wgpu: with CubeCL 0.10's cache on, SPIR-V kernels are taken for each other and results are wrong.
+//! Not those of wgpu: with CubeCL 0.10's cache on, SPIR-V kernels were taken for each other and results were wrong. That was before kernels'
+//! configurations named their optional operands (`Operands`), which is what CubeCL's key lacks; it has not been tried since.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
