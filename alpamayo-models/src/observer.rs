@@ -12,7 +12,8 @@ pub trait Observer<B: Backend>: Send {
         let _ = event;
     }
 
-    /// Whether to compute what nothing but an observer reads: the norm of every prompt token ([`Event::TextNorm`]), and every step's
+    /// Whether to compute what nothing but an observer reads: the last layer and the norm of every
+    /// prompt token ([`Event::TextLayer`], [`Event::TextNorm`]), and every step's
     /// logits with the trajectory ids masked, also where its token is forced ([`Event::StepLogits`]).
     fn wants_all(&self) -> bool {
         false
@@ -35,7 +36,8 @@ pub enum Event<'a, B: Backend> {
     Merger(&'a Tensor<B, 2>),
     /// The prompt's embeddings with the image tokens in place, `[clips · length, hidden]`.
     PromptEmbedding(&'a Tensor<B, 2>),
-    /// A decoder layer's output during prefill, before the deepstack addition, `[clips · length, hidden]`.
+    /// A decoder layer's output during prefill, before the deepstack addition, `[clips · length, hidden]`; the last layer's is that of
+    /// each prompt's last token, `[clips, hidden]`, unless the observer wants all.
     TextLayer(usize, &'a Tensor<B, 2>),
     /// The final norm of every prompt token `[clips · length, hidden]`; only where the observer wants all.
     TextNorm(&'a Tensor<B, 2>),

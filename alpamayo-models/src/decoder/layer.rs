@@ -6,7 +6,7 @@ use alpamayo_backends::layers::{
 };
 use alpamayo_core::DecoderConfig;
 use burn::module::Module;
-use burn::tensor::{Tensor, backend::Backend};
+use burn::tensor::{Int, Tensor, backend::Backend};
 
 use crate::error::Result;
 use crate::parameters::ParameterSource;
@@ -74,6 +74,23 @@ impl<B: ModelBackend> DecoderLayer<B> {
         })
     }
 
+    /// As [`prefill`](Self::prefill), with the output of the given rows only, `[rows, hidden]`; fills all of `prompt`.
+    ///
+    /// Behind the last layer nothing reads the other rows, and keys and values are all that is left of them.
+    pub fn prefill_rows(
+        &self,
+        x: Tensor<B, 2>,
+        rotary: &Rotary<B>,
+        prompt: &mut KeyValue<B>,
+        rows: Tensor<B, 1, Int>,
+    ) -> Tensor<B, 2> {
+        let wanted = x.clone().select(0, rows.clone());
+        let attended = self.attend(x, |qkv| {
+            B::prefill_attention(qkv, &self.attention, &self.head_norms, rotary, prompt)
+        });
+        self.after_attention(attended.select(0, rows), wanted)
+    }
+
     /// The next tokens of every row, `[rows · tokens, hidden]`; writes their keys and values from suffix `position` on.
     pub fn decode(
         &self,
@@ -101,8 +118,16 @@ impl<B: ModelBackend> DecoderLayer<B> {
     }
 
     fn forward(&self, x: Tensor<B, 2>, attend: impl FnOnce(Tensor<B, 2>) -> Tensor<B, 2>) -> Tensor<B, 2> {
-        let qkv = B::norm_project(x.clone(), &self.input_layernorm, &self.qkv, Activation::None);
-        let x = B::project_add(attend(qkv), &self.o_proj, x);
+        let attended = self.attend(x.clone(), attend);
+        self.after_attention(attended, x)
+    }
+
+    fn attend(&self, x: Tensor<B, 2>, attend: impl FnOnce(Tensor<B, 2>) -> Tensor<B, 2>) -> Tensor<B, 2> {
+        attend(B::norm_project(x, &self.input_layernorm, &self.qkv, Activation::None))
+    }
+
+    fn after_attention(&self, attended: Tensor<B, 2>, x: Tensor<B, 2>) -> Tensor<B, 2> {
+        let x = B::project_add(attended, &self.o_proj, x);
         let inner = B::norm_gate_up(x.clone(), &self.post_attention_layernorm, &self.gate_up);
         B::project_add(inner, &self.down_proj, x)
     }

@@ -77,14 +77,57 @@ impl<B: ModelBackend> Decoder<B> {
         deepstack: &DeepstackAdditions<B>,
         observer: &mut dyn Observer<B>,
     ) -> Tensor<B, 2> {
-        for (index, (layer, cache)) in self.layers.iter().zip(&mut cache.layers).enumerate() {
-            x = layer.prefill(x, rotary, &mut cache.prompt);
-            observer.observe(Event::TextLayer(index, &x));
-            if let Some(values) = deepstack.values.get(index) {
-                x = B::add_rows(x, deepstack.rows.clone(), values.clone());
-            }
+        for index in 0..self.layers.len() {
+            x = self.prefill_layer(index, x, rotary, cache, deepstack, observer);
         }
         x
+    }
+
+    /// As [`prefill`](Self::prefill), with the last layer's output of the given rows only: `[rows, hidden]`.
+    ///
+    /// The observer is shown the last layer's output for these rows.
+    pub fn prefill_rows(
+        &self,
+        mut x: Tensor<B, 2>,
+        rotary: &Rotary<B>,
+        cache: &mut KeyValueCache<B>,
+        deepstack: &DeepstackAdditions<B>,
+        rows: Tensor<B, 1, Int>,
+        observer: &mut dyn Observer<B>,
+    ) -> Tensor<B, 2> {
+        let last = self.layers.len().saturating_sub(1);
+        for index in 0..last {
+            x = self.prefill_layer(index, x, rotary, cache, deepstack, observer);
+        }
+        match (self.layers.get(last), cache.layers.get_mut(last)) {
+            // What is added behind a layer is added to all rows.
+            (Some(layer), Some(cache)) if deepstack.values.len() <= last => {
+                let x = layer.prefill_rows(x, rotary, &mut cache.prompt, rows);
+                observer.observe(Event::TextLayer(last, &x));
+                x
+            }
+            (Some(_), _) => self
+                .prefill_layer(last, x, rotary, cache, deepstack, observer)
+                .select(0, rows),
+            (None, _) => x.select(0, rows),
+        }
+    }
+
+    fn prefill_layer(
+        &self,
+        index: usize,
+        x: Tensor<B, 2>,
+        rotary: &Rotary<B>,
+        cache: &mut KeyValueCache<B>,
+        deepstack: &DeepstackAdditions<B>,
+        observer: &mut dyn Observer<B>,
+    ) -> Tensor<B, 2> {
+        let x = self.layers[index].prefill(x, rotary, &mut cache.layers[index].prompt);
+        observer.observe(Event::TextLayer(index, &x));
+        match deepstack.values.get(index) {
+            Some(values) => B::add_rows(x, deepstack.rows.clone(), values.clone()),
+            None => x,
+        }
     }
 
     /// Runs the next tokens of every row `[rows · tokens, hidden]` and writes the cache's suffixes from `position` on.

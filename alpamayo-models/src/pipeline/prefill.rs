@@ -47,11 +47,14 @@ pub(super) fn prefill<B: ModelBackend>(
     };
     let positions = prompts.iter().flat_map(|prompt| prompt.positions.ids.iter().copied());
     let rotary = decoder.rope.table(positions, device);
-    let x = decoder.prefill(x, &rotary, &mut cache, &deepstack, observer);
-    if observer.wants_all() {
+    let last = indices::<B>((1..=prompts.len()).map(|clip| clip * length - 1), device);
+    let last = if observer.wants_all() {
+        let x = decoder.prefill(x, &rotary, &mut cache, &deepstack, observer);
         observer.observe(Event::TextNorm(&B::normalize(x.clone(), &decoder.norm)));
-    }
-    let last = select_rows(x, (1..=prompts.len()).map(|clip| clip * length - 1), device);
+        x.select(0, last)
+    } else {
+        decoder.prefill_rows(x, &rotary, &mut cache, &deepstack, last, observer)
+    };
     let logits = decoder.logits(last);
     observer.observe(Event::LastLogits(&logits));
     Prefilled {

@@ -2,8 +2,10 @@
 
 use alpamayo_backends::instances::Flex;
 use alpamayo_core::PromptStyle;
+use burn::tensor::Tensor;
 
 use crate::error::Error;
+use crate::observer::Observer;
 use crate::pipeline::{Alpamayo, DriveOptions, LoadOptions};
 use crate::test_data::{Device, Golden, relative_l2};
 use crate::vision::VisionFeatures;
@@ -156,4 +158,32 @@ fn inputs_prepared_on_another_thread_lead_to_the_same_plan() {
     let together = &model.drive_batch(&clips, &options).unwrap()[0];
     assert_eq!((&apart.tokens, &apart.actions), (&together.tokens, &together.actions));
     assert!(apart.timings.preprocess.is_zero() && !together.timings.preprocess.is_zero());
+}
+
+/// Wants all, keeps nothing.
+struct All;
+
+impl Observer<Flex> for All {
+    fn wants_all(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn rows_that_nothing_reads_are_left_out_without_a_difference() {
+    for case in ["base", "batch-ragged-eos"] {
+        let golden = Golden::read(case);
+        let model = golden.model();
+        let inputs = model.preprocess(&golden.clips(), &PromptStyle::R1).unwrap();
+        let features = model.encode(&inputs.patches, &mut ()).unwrap();
+        let all = model.prefill(&inputs.prompts, &features, &mut All).unwrap();
+        let needed = model.prefill(&inputs.prompts, &features, &mut ()).unwrap();
+        let values = |tensor: &Tensor<Flex, 2>| tensor.to_data().to_vec::<f32>().unwrap();
+        let error = relative_l2(&values(&needed.logits), &values(&all.logits));
+        assert!(error <= 1e-6, "{case}: {error:e}");
+        for (needed, all) in needed.cache.layers.iter().zip(&all.cache.layers) {
+            assert_eq!(needed.prompt.key.to_data(), all.prompt.key.to_data(), "{case}");
+            assert_eq!(needed.prompt.value.to_data(), all.prompt.value.to_data(), "{case}");
+        }
+    }
 }
