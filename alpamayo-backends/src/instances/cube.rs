@@ -41,10 +41,17 @@ impl<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement> ModelBac
     }
 
     fn run_stage<T: Send + 'static>(device: &R::Device, stage: impl FnOnce() -> T + Send) -> Result<T> {
-        R::client(device).exclusive(stage).map_err(|error| Error::Device {
-            context: "running a stage on the device's thread".into(),
-            message: error.to_string(),
-        })
+        let client = R::client(device);
+        // Buffers of a size of their own are kept for the next run of the stage; the pages that buffers of like sizes share otherwise
+        // hold up to a quarter of the weights of few bits without a use.
+        let run = || client.memory_persistent_allocation((), |()| stage());
+        client
+            .exclusive(run)
+            .and_then(|output| output)
+            .map_err(|error| Error::Device {
+                context: "running a stage on the device's thread".into(),
+                message: error.to_string(),
+            })
     }
 
     fn repetition() -> Box<dyn Repetition<Self>> {

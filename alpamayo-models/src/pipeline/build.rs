@@ -7,6 +7,7 @@ use alpamayo_backends::ModelBackend;
 use alpamayo_backends::layers::{CacheFormat, WeightFormat};
 use alpamayo_core::{DeltaTokenizer, ImageProcessor, ModelConfig, Tokenizer, UnicycleActionSpace};
 
+use super::extents::LastExtents;
 use super::guard::guard;
 use super::options::LoadOptions;
 use crate::error::{Error, Result};
@@ -28,6 +29,10 @@ pub struct Alpamayo<B: ModelBackend> {
     pub(super) device: B::Device,
     /// Tables of the image sizes seen last.
     pub(super) vision_tables: KeptTables<B>,
+    /// Frames' grids of the last encoding.
+    pub(super) grids: LastExtents<Vec<[usize; 3]>>,
+    /// Clips and tokens of the last prefill.
+    pub(super) prompts: LastExtents<[usize; 2]>,
 }
 
 impl<B: ModelBackend> Alpamayo<B> {
@@ -86,6 +91,8 @@ impl<B: ModelBackend> Alpamayo<B> {
             cache_format: options.cache_format::<B>(device),
             device: device.clone(),
             vision_tables: KeptTables::default(),
+            grids: LastExtents::default(),
+            prompts: LastExtents::default(),
             network,
             config,
             tokenizer,

@@ -10,6 +10,7 @@
 mod build;
 pub(crate) mod check;
 mod drive;
+mod extents;
 mod generate;
 mod guard;
 mod inputs;

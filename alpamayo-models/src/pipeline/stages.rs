@@ -30,7 +30,11 @@ impl<B: ModelBackend> Alpamayo<B> {
     pub fn encode(&self, patches: &Patches, observer: &mut dyn Observer<B>) -> Result<VisionFeatures<B>> {
         let vision = &self.config.vision;
         check::patches(vision, patches)?;
+        let changed = self.grids.changed(patches.grid_thw.clone());
         on_device::<B, _>("encode", &self.device, || {
+            if changed {
+                B::memory_cleanup(&self.device);
+            }
             let tables = self
                 .vision_tables
                 .of(&self.network.vision, &patches.grid_thw, &self.device)?;
@@ -55,6 +59,9 @@ impl<B: ModelBackend> Alpamayo<B> {
         let (text, decoder) = (&self.config.text, &self.network.decoder);
         on_device::<B, _>("prefill", &self.device, || {
             let (clips, length) = (prompts.len(), prompts[0].len());
+            if self.prompts.changed([clips, length]) {
+                B::memory_cleanup(&self.device);
+            }
             let cache = KeyValueCache::for_prompts(text, clips, length, self.cache_format, &self.device);
             Ok(prefill(decoder, prompts, features, cache, &self.device, observer))
         })
