@@ -9,8 +9,9 @@ use cubecl::server::Handle;
 pub use burn_cuda::CudaDevice;
 
 use super::{KernelRuntime, Pieces, Recorded, cuda_devices};
-use crate::kernels::cuda::{cublaslt, record, upload};
+use crate::kernels::cuda::{cublaslt, hopper, record, upload};
 use crate::kernels::linear::LibraryProduct;
+use crate::kernels::native::NativeWork;
 use crate::layers::CacheFormat;
 
 /// Burn's CUDA backend without fusion or autotuning.
@@ -40,6 +41,14 @@ impl KernelRuntime for CudaRuntime {
 
     fn library_product(product: &LibraryProduct<'_, Self>) -> Option<CubeTensor<Self>> {
         cublaslt::product(product)
+    }
+
+    fn has_native(device: &CudaDevice) -> bool {
+        hopper::is_present(device)
+    }
+
+    fn native(work: &NativeWork<'_, Self>) -> Option<CubeTensor<Self>> {
+        hopper::run(work)
     }
 
     fn record(client: &ComputeClient<Self>, device: &CudaDevice, work: &mut dyn FnMut()) -> Recorded<Self> {

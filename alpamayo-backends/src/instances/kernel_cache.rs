@@ -26,7 +26,7 @@ pub(crate) fn enable() {
 }
 
 /// A directory of this build of the program among the user's caches; none where the system names no place for them.
-fn directory() -> Option<PathBuf> {
+pub(crate) fn directory() -> Option<PathBuf> {
     let program = std::env::current_exe().ok()?.metadata().ok()?;
     let mut hasher = DefaultHasher::new();
     (program.len(), program.modified().ok()?).hash(&mut hasher);

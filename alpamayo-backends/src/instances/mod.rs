@@ -13,7 +13,7 @@ pub(crate) mod cuda_devices;
 #[cfg(feature = "flex")]
 mod flex;
 #[cfg(feature = "cuda")]
-mod kernel_cache;
+pub(crate) mod kernel_cache;
 #[cfg(feature = "cubecl")]
 mod runtime;
 #[cfg(feature = "wgpu")]

@@ -6,6 +6,7 @@ use cubecl::client::ComputeClient;
 use cubecl::server::Handle;
 
 use crate::kernels::linear::LibraryProduct;
+use crate::kernels::native::NativeWork;
 use crate::layers::CacheFormat;
 
 /// Pieces of the host's memory, one after another.
@@ -60,6 +61,16 @@ pub trait KernelRuntime: CubeRuntime {
 
     /// A product by the platform's library, or `None` where there is none or it doesn't take this product.
     fn library_product(_product: &LibraryProduct<'_, Self>) -> Option<CubeTensor<Self>> {
+        None
+    }
+
+    /// Whether the platform has kernels of its own on this device.
+    fn has_native(_device: &Self::Device) -> bool {
+        false
+    }
+
+    /// Work by the platform's own kernels, or `None` where there is none for it.
+    fn native(_work: &NativeWork<'_, Self>) -> Option<CubeTensor<Self>> {
         None
     }
 

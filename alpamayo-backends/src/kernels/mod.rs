@@ -18,6 +18,7 @@ mod limits;
 pub mod linear;
 pub mod matmul;
 pub mod matvec;
+pub mod native;
 mod norm;
 mod pixels;
 pub mod product;

@@ -2,19 +2,21 @@
 
 use burn::tensor::{DType, Tensor};
 use burn_cubecl::tensor::CubeTensor;
-use burn_cubecl::{BoolElement, CubeBackend, CubeRuntime, FloatElement, IntElement};
+use burn_cubecl::{BoolElement, CubeBackend, FloatElement, IntElement};
 use cubecl::prelude::*;
 
 use super::bits;
+use super::native::{NativeWork, RmsNormRows};
 use super::tensors::{array, cubes, empty, extents, float, plane_size, tensor, vector};
 use crate::definition;
+use crate::instances::KernelRuntime;
 use crate::layers::Norm;
 
 /// Most units per row.
 const UNITS: usize = 256;
 
 /// See [`ModelBackend::normalize`](crate::ModelBackend::normalize).
-pub fn normalize<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolElement>(
+pub fn normalize<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement>(
     x: Tensor<CubeBackend<R, F, I, BT>, 2>,
     norm: &Norm<CubeBackend<R, F, I, BT>>,
 ) -> Tensor<CubeBackend<R, F, I, BT>, 2> {
@@ -25,12 +27,23 @@ pub fn normalize<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolElement
 }
 
 /// The rows of `x`, f32, normalised, in f32 or rounded to bf16 (then the number of features is even).
-pub fn normalize_rows<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolElement>(
+pub fn normalize_rows<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement>(
     x: &CubeTensor<R>,
     norm: &Norm<CubeBackend<R, F, I, BT>>,
     dtype: DType,
 ) -> CubeTensor<R> {
     let (rows, columns) = extents(x);
+    if let Norm::Rms(norm) = norm {
+        let rows = RmsNormRows {
+            x,
+            weight: &float(norm.weight.val()),
+            epsilon: norm.epsilon,
+            dtype,
+        };
+        if let Some(out) = R::native(&NativeWork::Norm(&rows)) {
+            return out;
+        }
+    }
     let (weight, bias, epsilon) = match norm {
         Norm::Rms(norm) => (float(norm.weight.val()), None, norm.epsilon),
         Norm::Layer(norm) => (float(norm.weight.val()), Some(float(norm.bias.val())), norm.epsilon),

@@ -36,7 +36,7 @@ where
 
 /// Keys and values in device memory, `[entries, heads, positions, head_dim]`; strides in elements.
 #[derive(Clone)]
-pub(super) struct Buffers {
+pub struct Buffers {
     pub key: Handle,
     pub value: Handle,
     pub packed: bool,
@@ -101,7 +101,7 @@ pub(super) fn array<R: Runtime>(handle: &Handle, bytes: usize) -> ArrayArg<R> {
 }
 
 /// The parameters of one head_norm_rope_append.
-pub(super) struct Prepare<'a, R: CubeRuntime> {
+pub struct Prepare<'a, R: CubeRuntime> {
     pub qkv: CubeTensor<R>,
     pub attention: &'a Attention,
     /// Weights and epsilons of queries and keys.
@@ -254,7 +254,7 @@ pub(super) struct Parts {
 }
 
 /// An attention to be launched: queries, the three parts of the keys, extents.
-pub(super) struct Launch<'a, R: CubeRuntime> {
+pub struct Launch<'a, R: CubeRuntime> {
     pub client: &'a ComputeClient<R>,
     pub device: R::Device,
     pub problem: Problem,
@@ -304,6 +304,8 @@ impl<R: CubeRuntime> Launch<'_, R> {
     pub fn launch(&self, plan: Plan) -> CubeTensor<R> {
         match plan {
             Plan::Exact { shared_bytes } => self.exact(shared_bytes),
+            // Queries are not rounded for it either.
+            Plan::Native => self.exact(usize::MAX),
             Plan::Stream { planes, unroll, cubes } => self.stream(planes, unroll, cubes),
             Plan::TensorCore {
                 planes,

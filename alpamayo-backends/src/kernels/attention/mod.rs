@@ -9,7 +9,7 @@ mod decode_fresh;
 mod element;
 mod exact;
 mod head_norm_rope_append;
-mod launch;
+pub(super) mod launch;
 mod plan;
 mod problem;
 mod stage;
@@ -19,11 +19,13 @@ mod tensor_core;
 mod tests;
 
 use burn::tensor::{DType, Tensor};
-use burn_cubecl::{BoolElement, CubeRuntime, FloatElement, IntElement};
+use burn_cubecl::tensor::CubeTensor;
+use burn_cubecl::{BoolElement, FloatElement, IntElement};
 use cubecl::CubeElement;
 
 use crate::definition;
 use crate::instances::KernelRuntime;
+use crate::kernels::native::NativeWork;
 use crate::layers::{Attention, HeadNorms, KeyValue, LayerCache, Rotary, RowLengths};
 use launch::{Buffers, Cube, Launch, Prepare, primitive, tensor};
 pub use plan::Plan;
@@ -33,6 +35,15 @@ use stream::takes_fresh;
 /// Whether the kernels take heads of this shape; otherwise the definition does.
 fn takes(attention: &Attention) -> bool {
     attention.head_dim.is_multiple_of(8) && attention.head_dim <= 256
+}
+
+/// The platform's own kernels where keys are bf16 and it has some, otherwise the common plan.
+fn plan<R: KernelRuntime>(qkv: &CubeTensor<R>, packed: bool, common: impl FnOnce() -> Plan) -> Plan {
+    if packed && R::has_native(&qkv.device) {
+        Plan::Native
+    } else {
+        common()
+    }
 }
 
 fn problem(attention: &Attention, packed: bool) -> Problem {
@@ -50,7 +61,7 @@ fn problem(attention: &Attention, packed: bool) -> Problem {
 }
 
 /// See [`ModelBackend::vision_attention`](crate::ModelBackend::vision_attention).
-pub fn vision<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolElement>(
+pub fn vision<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement>(
     qkv: Tensor<Cube<R, F, I, BT>, 2>,
     attention: &Attention,
     rotary: &Rotary<Cube<R, F, I, BT>>,
@@ -60,12 +71,13 @@ pub fn vision<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolElement>(
         return definition::vision_attention(qkv, attention, rotary, image_lengths);
     }
     let qkv_tensor = primitive(&qkv);
-    let plan = Plan::vision(&qkv_tensor.client, qkv_tensor.dtype == DType::BF16);
+    let packed = qkv_tensor.dtype == DType::BF16;
+    let plan = plan(&qkv_tensor, packed, || Plan::vision(&qkv_tensor.client, packed));
     vision_with(plan, qkv, attention, rotary, image_lengths)
 }
 
 /// [`vision`] by the given plan.
-pub fn vision_with<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolElement>(
+pub fn vision_with<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement>(
     plan: Plan,
     qkv: Tensor<Cube<R, F, I, BT>, 2>,
     attention: &Attention,
@@ -75,6 +87,16 @@ pub fn vision_with<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolEleme
     let longest = image_lengths.iter().copied().max().unwrap_or(0);
     let ragged = image_lengths.iter().any(|&length| length != longest);
     let mut prepare = Prepare::new(qkv, attention, None, rotary);
+    if plan == Plan::Native && !ragged {
+        let images = NativeWork::Images {
+            prepare: &prepare,
+            patches: longest,
+        };
+        if let Some(output) = R::native(&images) {
+            return tensor(output);
+        }
+    }
+    let plan = plan.or(|| Plan::vision(&prepare.qkv.client, true));
     prepare.pack_query = plan.is_packed();
     let client = prepare.qkv.client.clone();
     let rows = prepare.rows();
@@ -123,12 +145,14 @@ pub fn prefill<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement
     if !takes(attention) {
         return definition::prefill_attention(qkv, attention, norms, rotary, prompt);
     }
-    let plan = Plan::whole(&primitive(&qkv).client, prompt.key.dtype() == DType::BF16);
+    let qkv_tensor = primitive(&qkv);
+    let packed = prompt.key.dtype() == DType::BF16;
+    let plan = plan(&qkv_tensor, packed, || Plan::whole(&qkv_tensor.client, packed));
     prefill_with(plan, qkv, attention, norms, rotary, prompt)
 }
 
 /// [`prefill`] by the given plan, which has to suit the cache's format.
-pub fn prefill_with<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolElement>(
+pub fn prefill_with<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement>(
     plan: Plan,
     qkv: Tensor<Cube<R, F, I, BT>, 2>,
     attention: &Attention,
@@ -139,7 +163,8 @@ pub fn prefill_with<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolElem
     let clips = prompt.key.dims()[0];
     let buffers = Buffers::of_cache(primitive(&prompt.key), primitive(&prompt.value));
     let mut prepare = Prepare::new(qkv, attention, Some(norms), rotary);
-    prepare.pack_query = plan.is_packed();
+    let common = plan.or(|| Plan::whole(&prepare.qkv.client, buffers.packed));
+    prepare.pack_query = common.is_packed();
     prepare.tokens = prepare.rows() / clips;
     let query = prepare.launch(&buffers);
     let launch = Launch {
@@ -163,7 +188,16 @@ pub fn prefill_with<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolElem
         own_length: 0,
         first_visible: 1,
     };
-    tensor(launch.launch(plan))
+    if plan == Plan::Native && prepare.pack_query {
+        let prompts = NativeWork::Prompts {
+            prepare: &prepare,
+            launch: &launch,
+        };
+        if let Some(output) = R::native(&prompts) {
+            return tensor(output);
+        }
+    }
+    tensor(launch.launch(common))
 }
 
 /// See [`ModelBackend::decode_attention`](crate::ModelBackend::decode_attention).
@@ -178,15 +212,25 @@ pub fn decode<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement>
     if !takes(attention) {
         return definition::decode_attention(qkv, attention, norms, rotary, cache, position);
     }
-    let plan = Plan::decode(
-        &primitive(&qkv).client,
-        qkv.dims()[0] / cache.clips() * attention.num_heads / attention.num_key_value_heads,
-    );
+    let qkv_tensor = primitive(&qkv);
+    let packed = cache.prompt.key.dtype() == DType::BF16;
+    let plan = plan(&qkv_tensor, packed, || {
+        Plan::decode(&qkv_tensor.client, decode_queries(attention, cache, &qkv_tensor))
+    });
     decode_with(plan, qkv, attention, norms, rotary, cache, position)
 }
 
+/// Queries per key-value head of a clip.
+fn decode_queries<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement>(
+    attention: &Attention,
+    cache: &LayerCache<Cube<R, F, I, BT>>,
+    qkv: &CubeTensor<R>,
+) -> usize {
+    qkv.meta.shape()[0] / cache.clips() * attention.num_heads / attention.num_key_value_heads
+}
+
 /// [`decode`] by the given plan, which has to suit the cache's format.
-pub fn decode_with<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolElement>(
+pub fn decode_with<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement>(
     plan: Plan,
     qkv: Tensor<Cube<R, F, I, BT>, 2>,
     attention: &Attention,
@@ -198,10 +242,11 @@ pub fn decode_with<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolEleme
     let prompt = Buffers::of_cache(primitive(&cache.prompt.key), primitive(&cache.prompt.value));
     let suffix = Buffers::of_cache(primitive(&cache.suffix.key), primitive(&cache.suffix.value));
     let mut prepare = Prepare::new(qkv, attention, Some(norms), rotary);
-    prepare.pack_query = plan.is_packed();
+    let common = plan.or(|| Plan::decode(&prepare.qkv.client, decode_queries(attention, cache, &prepare.qkv)));
+    prepare.pack_query = common.is_packed();
     prepare.tokens = prepare.rows() / cache.rows();
     prepare.start = position;
-    let fresh = match plan {
+    let fresh = match common {
         Plan::Stream { planes, unroll, cubes } if takes_fresh(&prepare, cache.samples()) => {
             Some((planes, unroll, cubes))
         }
@@ -229,17 +274,27 @@ pub fn decode_with<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolEleme
         own_length: 0,
         first_visible: position + 1,
     };
+    if plan == Plan::Native && prepare.tokens == 1 {
+        let launch = launch(prepare.qkv.handle.clone(), position);
+        let tokens = NativeWork::Tokens {
+            prepare: &prepare,
+            launch: &launch,
+        };
+        if let Some(output) = R::native(&tokens) {
+            return tensor(output);
+        }
+    }
     tensor(match fresh {
         Some((planes, unroll, cubes)) => {
             let launch = launch(prepare.qkv.handle.clone(), position);
             launch.fresh(&prepare, planes, unroll, cubes)
         }
-        None => launch(prepare.launch(&suffix), position + prepare.tokens).launch(plan),
+        None => launch(prepare.launch(&suffix), position + prepare.tokens).launch(common),
     })
 }
 
 /// See [`ModelBackend::expert_attention`](crate::ModelBackend::expert_attention).
-pub fn expert<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolElement>(
+pub fn expert<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement>(
     qkv: Tensor<Cube<R, F, I, BT>, 2>,
     attention: &Attention,
     norms: &HeadNorms<Cube<R, F, I, BT>>,
@@ -250,12 +305,14 @@ pub fn expert<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolElement>(
     if !takes(attention) {
         return definition::expert_attention(qkv, attention, norms, rotary, cache, suffix_lengths);
     }
-    let plan = Plan::expert(&primitive(&qkv).client, cache.prompt.key.dtype() == DType::BF16);
+    let qkv_tensor = primitive(&qkv);
+    let packed = cache.prompt.key.dtype() == DType::BF16;
+    let plan = plan(&qkv_tensor, packed, || Plan::expert(&qkv_tensor.client, packed));
     expert_with(plan, qkv, attention, norms, rotary, cache, suffix_lengths)
 }
 
 /// [`expert`] by the given plan, which has to suit the cache's format.
-pub fn expert_with<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolElement>(
+pub fn expert_with<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement>(
     plan: Plan,
     qkv: Tensor<Cube<R, F, I, BT>, 2>,
     attention: &Attention,
@@ -267,7 +324,8 @@ pub fn expert_with<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolEleme
     let prompt = Buffers::of_cache(primitive(&cache.prompt.key), primitive(&cache.prompt.value));
     let suffix = Buffers::of_cache(primitive(&cache.suffix.key), primitive(&cache.suffix.value));
     let mut prepare = Prepare::new(qkv, attention, Some(norms), rotary);
-    prepare.pack_query = plan.is_packed();
+    let common = plan.or(|| Plan::expert(&prepare.qkv.client, prompt.packed));
+    prepare.pack_query = common.is_packed();
     prepare.tokens = prepare.rows() / cache.rows();
     let shape = [
         cache.rows(),
@@ -275,9 +333,7 @@ pub fn expert_with<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolEleme
         prepare.tokens,
         attention.head_dim,
     ];
-    let own = Buffers::empty(&prepare.qkv.client, shape, prompt.packed);
-    let query = prepare.launch(&own);
-    let launch = Launch {
+    let launch = |query, own| Launch {
         client: &prepare.qkv.client,
         device: prepare.qkv.device.clone(),
         problem: Problem {
@@ -287,9 +343,9 @@ pub fn expert_with<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolEleme
             ..problem(attention, prompt.packed)
         },
         query,
-        prompt,
-        suffix: Some(suffix),
-        own: Some(own),
+        prompt: prompt.clone(),
+        suffix: Some(suffix.clone()),
+        own,
         lengths: Some(suffix_lengths.device().clone().into_primitive().handle),
         entries: cache.clips(),
         samples: cache.samples(),
@@ -300,5 +356,16 @@ pub fn expert_with<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolEleme
         own_length: prepare.tokens,
         first_visible: 0,
     };
-    tensor(launch.launch(plan))
+    if plan == Plan::Native {
+        let tokens = NativeWork::Tokens {
+            prepare: &prepare,
+            launch: &launch(prepare.qkv.handle.clone(), None),
+        };
+        if let Some(output) = R::native(&tokens) {
+            return tensor(output);
+        }
+    }
+    let own = Buffers::empty(&prepare.qkv.client, shape, prompt.packed);
+    let query = prepare.launch(&own);
+    tensor(launch(query, Some(own)).launch(common))
 }

@@ -10,6 +10,8 @@ use crate::kernels::tensors::has_bf16_tensor_cores;
 /// How an attention is carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Plan {
+    /// The platform's own kernels, where keys are bf16; what they don't take goes by the common plan for it.
+    Native,
     /// Register blocks in f32; any device, any problem, no rounding below f32.
     Exact {
         /// Shared memory that a cube may take, where the device has more.
@@ -108,6 +110,14 @@ impl Plan {
             }
         } else {
             Self::EXACT
+        }
+    }
+
+    /// This plan, or the given one where the common kernels have to do a native plan's work.
+    pub(super) fn or(self, common: impl FnOnce() -> Self) -> Self {
+        match self {
+            Self::Native => common(),
+            plan => plan,
         }
     }
 

@@ -47,7 +47,7 @@ pub(super) struct Extents {
 
 /// What is fixed about a problem when its kernel is compiled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Problem {
+pub struct Problem {
     /// Query heads.
     pub heads: usize,
     /// Key-value heads.

@@ -10,12 +10,12 @@ use burn::tensor::DType;
 use burn_cubecl::tensor::CubeTensor;
 use burn_cuda::CudaDevice;
 use cubecl::cuda::CudaRuntime;
-use cubecl::stream_id::StreamId;
 use cudarc::cublaslt::result as lt;
 use cudarc::cublaslt::sys;
 use cudarc::driver::DriverError;
 use cudarc::driver::sys::{CUresult, CUstream};
 
+use super::buffers::{self, is_of_this_stream};
 use super::client_stream::client_stream;
 use super::stream::OrderedStream;
 use crate::kernels::linear::LibraryProduct;
@@ -194,11 +194,13 @@ impl Library {
                     .map_err(|_| DriverError(CUresult::CUDA_ERROR_UNKNOWN))
             }
         };
-        // Memory of another stream's tensor might be reused before a product on this one has read it.
         let inputs = [Some(request.x), product.residual.as_ref()];
-        let stream = (inputs.into_iter().flatten().all(is_of_this_stream))
-            .then(|| client_stream(&request.x.client, &request.x.device))
-            .flatten();
+        let stream = (inputs
+            .into_iter()
+            .flatten()
+            .all(|input| is_of_this_stream(&input.handle)))
+        .then(|| client_stream(&request.x.client, &request.x.device))
+        .flatten();
         match stream.and_then(|stream| Some((stream, self.workspaces.of(stream, &self.stream)?))) {
             Some((stream, workspace)) => enqueue(stream, workspace),
             None => (self.stream).ordered(|stream| enqueue(stream, self.workspaces.ordered)),
@@ -231,14 +233,8 @@ impl Workspaces {
     }
 }
 
-/// Whether the tensor was made by the calling thread's stream.
-fn is_of_this_stream(tensor: &Tensor) -> bool {
-    tensor.handle.stream == StreamId::current()
-}
-
-/// A tensor's address, once all work on it has been handed to the driver.
 fn address(tensor: &Tensor) -> Option<u64> {
-    Some(tensor.client.get_resource(tensor.handle.clone()).ok()?.resource().ptr)
+    buffers::address(&tensor.client, &tensor.handle)
 }
 
 impl Plan {

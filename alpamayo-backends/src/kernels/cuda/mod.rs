@@ -1,7 +1,9 @@
 //! What only CUDA has.
 
+mod buffers;
 mod client_stream;
 pub(crate) mod cublaslt;
+pub(crate) mod hopper;
 pub(crate) mod record;
 mod stream;
 pub(crate) mod upload;

@@ -6,6 +6,7 @@ use cubecl::client::ComputeClient;
 use cubecl::cuda::CudaRuntime;
 use cudarc::driver::{DriverError, result, sys};
 
+use super::buffers::address;
 use super::client_stream::client_stream;
 use crate::instances::{Recorded, Recording};
 
@@ -108,7 +109,7 @@ impl Recording<CudaRuntime> for Graph {
     }
 
     fn copy(&self, from: &Tensor, to: &Tensor) -> bool {
-        let address = |tensor: &Tensor| Some(tensor.client.get_resource(tensor.handle.clone()).ok()?.resource().ptr);
+        let address = |tensor: &Tensor| address(&tensor.client, &tensor.handle);
         let bytes = from.meta.num_elements() * from.dtype.size();
         let copied = address(from).zip(address(to)).map(|(from, to)| {
             // SAFETY: both buffers have so many bytes: the caller compares their extents.

@@ -11,16 +11,23 @@ use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
+use super::linear::LibraryProduct;
+use super::native::NativeWork;
 use super::product::Product;
 use super::quantized;
 use super::tensors::{array, cubes, empty, extents};
+use crate::instances::KernelRuntime;
 pub use config::{MatvecConfig, MatvecShape};
 
 /// Rows that one launch takes.
 pub const MAX_TOKENS: usize = 8;
 
 /// The product of `x` `[tokens, in]`, f32, at most [`MAX_TOKENS`] of them.
-pub fn matvec<R: CubeRuntime>(x: &CubeTensor<R>, product: &Product<R>) -> CubeTensor<R> {
+pub fn matvec<R: KernelRuntime>(x: &CubeTensor<R>, product: &Product<R>) -> CubeTensor<R> {
+    let dtype = DType::F32;
+    if let Some(out) = R::native(&NativeWork::Product(&LibraryProduct { x, product, dtype })) {
+        return out;
+    }
     if let Some(quantization) = product.weight.element.quantization() {
         return quantized::matvec(x, product, quantization);
     }

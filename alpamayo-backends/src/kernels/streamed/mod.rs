@@ -15,9 +15,12 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 use half::bf16;
 
+use super::linear::LibraryProduct;
+use super::native::NativeWork;
 use super::product::{Element, Product};
 use super::quantized;
 use super::tensors::{array, cubes, empty, extents, has_bf16_tensor_cores};
+use crate::instances::KernelRuntime;
 pub use config::{StreamedConfig, StreamedShape};
 pub use wide::{WideShape, parts_with, wide_with};
 
@@ -39,7 +42,10 @@ pub fn takes<R: CubeRuntime>(tokens: usize, product: &Product<R>) -> bool {
 }
 
 /// The product of `x` `[tokens, in]`, f32 or bf16, in f32 or rounded to bf16.
-pub fn streamed<R: CubeRuntime>(x: &CubeTensor<R>, product: &Product<R>, dtype: DType) -> CubeTensor<R> {
+pub fn streamed<R: KernelRuntime>(x: &CubeTensor<R>, product: &Product<R>, dtype: DType) -> CubeTensor<R> {
+    if let Some(out) = R::native(&NativeWork::Product(&LibraryProduct { x, product, dtype })) {
+        return out;
+    }
     if let Some(quantization) = product.weight.element.quantization() {
         return quantized::streamed(x, product, dtype, quantization);
     }

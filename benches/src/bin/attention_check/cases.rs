@@ -1,5 +1,6 @@
 //! The released model's four attentions.
 
+use alpamayo_backends::instances::KernelRuntime;
 use alpamayo_backends::kernels::attention::{Plan, decode_with, expert_with, prefill_with, vision_with};
 use alpamayo_backends::layers::{Attention, HeadNorms, KeyValue, LayerCache, RmsNorm, Rotary, RowLengths};
 use burn::module::{Param, ParamId};
@@ -7,7 +8,7 @@ use burn::tensor::{
     DType, Distribution, Tensor,
     backend::{Backend, BackendTypes},
 };
-use burn_cubecl::{BoolElement, CubeBackend, CubeRuntime};
+use burn_cubecl::{BoolElement, CubeBackend};
 use cubecl::ir::features::TypeUsage;
 
 use crate::check::Row;
@@ -91,7 +92,7 @@ fn streams() -> Vec<Plan> {
 }
 
 /// Runs every case on the runtime's default device.
-pub fn all<R: CubeRuntime, BT: BoolElement>(runtime: &str, words: &[String]) {
+pub fn all<R: KernelRuntime, BT: BoolElement>(runtime: &str, words: &[String]) {
     let device = R::Device::default();
     let client = R::client(&device);
     let usages = client.properties().features.types.storage.get(&bf16());
@@ -128,7 +129,7 @@ fn bf16() -> cubecl::ir::StorageType {
     cubecl::ir::ElemType::Float(cubecl::ir::FloatKind::BF16).into()
 }
 
-struct Cases<'a, R: CubeRuntime, BT: BoolElement> {
+struct Cases<'a, R: KernelRuntime, BT: BoolElement> {
     runtime: &'a str,
     words: &'a [String],
     device: <Gpu<R, BT> as BackendTypes>::Device,
@@ -142,7 +143,7 @@ struct Rows<B: Backend> {
     host: HostRows,
 }
 
-impl<R: CubeRuntime, BT: BoolElement> Cases<'_, R, BT> {
+impl<R: KernelRuntime, BT: BoolElement> Cases<'_, R, BT> {
     fn run(&self, case: Case) {
         match case {
             Case::Prefill => self.prefill(),
@@ -229,7 +230,7 @@ impl<R: CubeRuntime, BT: BoolElement> Cases<'_, R, BT> {
     fn plans(&self, plans: Vec<Plan>) -> Vec<Plan> {
         let exact = std::iter::once(Plan::EXACT);
         if self.packed && self.runtime == "cuda" {
-            plans.into_iter().chain(exact).collect()
+            std::iter::once(Plan::Native).chain(plans).chain(exact).collect()
         } else {
             exact.collect()
         }
@@ -342,7 +343,7 @@ impl<R: CubeRuntime, BT: BoolElement> Cases<'_, R, BT> {
         let host = HostCache::of(&cache);
         let bytes = (clips * 2 * 8 * 128 * PROMPT * self.dtype().size()) as f64;
         let operations = (4 * 32 * 128 * clips * samples * (PROMPT + POSITION)) as f64;
-        for plan in streams().into_iter().chain([Plan::EXACT]) {
+        for plan in [Plan::Native].into_iter().chain(streams()).chain([Plan::EXACT]) {
             let rows_are = if dtype == DType::F32 { "f32 rows" } else { "bf16 rows" };
             self.row(&format!("decode {clips}x{samples} {rows_are}"), plan, operations, bytes)
                 .check(
@@ -419,6 +420,7 @@ impl HostCache {
 
 fn short(plan: Plan) -> String {
     match plan {
+        Plan::Native => "native".into(),
         Plan::Exact { .. } => "exact".into(),
         Plan::Stream { planes, unroll, cubes } => format!("stream p{planes} u{unroll} c{cubes}"),
         Plan::TensorCore {

@@ -1,0 +1,383 @@
+// Attention of one new token per row over a prompt shared by the rows and the row's own suffix, in one launch:
+// RMSNorm and rotary embedding of q and k, the append of k and v to the suffix, softmax(q k^T / sqrt(head_dim)) v.
+//
+// Rows are ROWS samples of each clip. SPLITS blocks take one key head of one clip and split its keys; the last of them
+// to finish merges their parts. (A cluster would merge through shared memory, but clusters that large don't all fit:
+// a chip's processing clusters differ in size.) Keys and values of the prompt are on their way to shared memory before
+// griddepcontrol.wait, so that what is left after it is short.
+//
+// q, scores, softmax weights and sums are f32: for the tensor cores, which take bf16, a f32 factor is split into
+// three bf16 parts whose sum is exact. 4 query heads x 3 parts are rows 0..12 of a 16-row operand (part * 4 + head).
+//
+// Launch
+//   grid      (SPLITS, kv_heads, clips), block 512
+//   shared    (PROMPT_TILES + ROWS) * 8192 + ROWS * (PROMPT_TILES * 384 + 4352) + 32 bytes, dynamic
+//   attribute programmatic stream serialization allowed (and useful); right without it too.
+//             Dependents are launched at once
+//   shapes    heads = 4 * kv_heads, head_dim 128, prompt_length >= 0, 0 <= position < suffix_capacity
+//   alignment 16 bytes for all pointers. The prompt's cache is read before the wait: at least one kernel
+//             launched without the attribute must lie between its writer and this one
+//   projected f32 [clips * ROWS, (heads + 2 * kv_heads) * 128], q then k then v
+//   cos, sin  f32 [clips * ROWS, rotary_stride]; the first 64 of each row are used (the second half equals them)
+//   prompt    bf16 [clips, kv_heads, prompt_capacity, 128], suffix bf16 [clips * ROWS, kv_heads, suffix_capacity, 128]
+//   out       f32 [clips * ROWS, heads * 128]
+//   workspace f32 [clips * kv_heads * SPLITS * ROWS * 4 * 130], 16-byte aligned
+//   counters  [clips * kv_heads], zero; the launch leaves them zero
+// Macros
+//   ROWS      samples per clip, 1..6
+//   SPLITS    blocks per key head, up to 32: 16 for 8 key heads on 132 multiprocessors
+//   PROMPT_TILES tiles of 16 keys of the prompt that a block holds at once, up to 14: best at least prompt_length / 16 / SPLITS
+typedef unsigned short bf16;
+
+constexpr int HEAD_DIM = 128, GROUP = 4, PARTS = 3, OPERAND_ROWS = GROUP * PARTS;
+constexpr int WARPS = 16, THREADS = WARPS * 32;
+constexpr int TILE = 16;                          // keys a warp scores at once
+constexpr int SUFFIX_WARPS = WARPS - PROMPT_TILES; // the warps that score suffixes, one tile per row
+constexpr int TILE_BYTES = TILE * HEAD_DIM * 2;
+constexpr int SLOTS = PROMPT_TILES + ROWS;        // tiles in shared memory
+constexpr int QUERY_STRIDE = HEAD_DIM * 2 + 16;                  // bytes; the 16 spread rows over the banks
+constexpr int WEIGHT_STRIDE = (PROMPT_TILES + 1) * TILE * 2 + 16;
+constexpr int CHAINS = ROWS == 1 ? 4 : ROWS <= 3 ? 2 : 1;        // independent sums, to hide the latency of mma
+static_assert(WARPS * 8 == HEAD_DIM && SPLITS <= 32, "warp w weighs the values' columns [8 w, 8 w + 8)");
+
+struct Shared {
+    unsigned char keys[SLOTS][TILE_BYTES]; // rows of 256 bytes, their 16-byte chunks permuted: see chunk_offset
+    unsigned char values[SLOTS][TILE_BYTES];
+    unsigned char queries[ROWS][OPERAND_ROWS * QUERY_STRIDE];
+    unsigned char weights[ROWS][OPERAND_ROWS * WEIGHT_STRIDE];
+    float maxima[ROWS][GROUP][WARPS];
+    float sums[ROWS][GROUP][WARPS];
+    uint4 zero;
+    bool last; // of the blocks of this key head to finish
+};
+
+#define MINUS_INFINITY __int_as_float(0xff800000)
+
+__device__ __forceinline__ unsigned shared_address(const void* pointer) {
+    return static_cast<unsigned>(__cvta_generic_to_shared(pointer));
+}
+
+__device__ __forceinline__ int chunk_offset(int key, int chunk) { return key * HEAD_DIM * 2 + ((chunk ^ (key & 7)) * 16); }
+
+// 16 bytes to shared memory, zeros where not valid.
+__device__ __forceinline__ void copy_chunk(const void* to, const bf16* from, bool valid) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from), "r"(valid ? 16 : 0) : "memory");
+}
+
+__device__ __forceinline__ void load_matrices(unsigned (&m)[4], unsigned row) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(m[0]), "=r"(m[1]), "=r"(m[2]), "=r"(m[3]) : "r"(row) : "memory");
+}
+
+__device__ __forceinline__ void load_transposed(unsigned (&m)[2], unsigned row) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0, %1}, [%2];" : "=r"(m[0]), "=r"(m[1]) : "r"(row) : "memory");
+}
+
+__device__ __forceinline__ void multiply(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+__device__ __forceinline__ unsigned pack(float low, float high) {
+    unsigned v;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(v) : "f"(high), "f"(low));
+    return v;
+}
+
+// The three bf16 parts of a pair.
+__device__ __forceinline__ void split(unsigned (&parts)[PARTS], float low, float high) {
+#pragma unroll
+    for (int part = 0; part < PARTS; part++) {
+        parts[part] = pack(low, high);
+        low -= __uint_as_float(parts[part] << 16);
+        high -= __uint_as_float(parts[part] & 0xffff0000u);
+    }
+}
+
+__device__ __forceinline__ float exp2_fast(float v) {
+    float e;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(e) : "f"(v));
+    return e;
+}
+
+__device__ __forceinline__ float2 load_fresh2(const float* from) { // past L1: the predecessor wrote it
+    float2 v;
+    asm volatile("ld.global.cg.v2.f32 {%0, %1}, [%2];" : "=f"(v.x), "=f"(v.y) : "l"(from) : "memory");
+    return v;
+}
+
+__device__ __forceinline__ float load_fresh(const float* from) {
+    float v;
+    asm volatile("ld.global.cg.f32 %0, [%1];" : "=f"(v) : "l"(from) : "memory");
+    return v;
+}
+
+// Over the quad of lanes that share a row of an mma's result.
+__device__ __forceinline__ float quad_max(float v) {
+    v = fmaxf(v, __shfl_xor_sync(~0u, v, 1));
+    return fmaxf(v, __shfl_xor_sync(~0u, v, 2));
+}
+
+__device__ __forceinline__ float quad_sum(float v) {
+    v += __shfl_xor_sync(~0u, v, 1);
+    return v + __shfl_xor_sync(~0u, v, 2);
+}
+
+// The parts' rows of a result: part 0 in c[0..2] of the lower lanes, 1 in those of the upper, 2 in c[2..4] of the lower.
+__device__ __forceinline__ float sum_parts(float c_low, float c_high) {
+    float v = c_low + c_high;
+    return v + __shfl_xor_sync(~0u, v, 16);
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS, ROWS == 1 ? 2 : 1)
+decode_attention(const float* projected, const float* q_norm, const float* k_norm, float epsilon, const float* cos, const float* sin,
+                 int rotary_stride, const bf16* prompt_keys, const bf16* prompt_values, int prompt_capacity, int prompt_length,
+                 bf16* suffix_keys, bf16* suffix_values, int suffix_capacity, int position, float* out, float* workspace, unsigned* counters) {
+    extern __shared__ __align__(128) unsigned char memory[];
+    Shared& shared = *reinterpret_cast<Shared*>(memory);
+    int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    int rank = blockIdx.x, kv_head = blockIdx.y, kv_heads = gridDim.y, clip = blockIdx.z;
+    int head = lane / 4 % GROUP; // of this lane's rows in every result
+
+    int tiles = (prompt_length + TILE - 1) / TILE;
+    int first_tile = static_cast<long long>(tiles) * rank / SPLITS, end_tile = static_cast<long long>(tiles) * (rank + 1) / SPLITS;
+    int suffix_tiles = position / TILE + 1, first_suffix_tile = SPLITS - 1 - rank; // then every 16th
+    int passes = max((end_tile - first_tile + PROMPT_TILES - 1) / PROMPT_TILES,
+                     (suffix_tiles - first_suffix_tile + SPLITS - 1) / SPLITS);
+
+    size_t prompt_base = (static_cast<size_t>(clip) * kv_heads + kv_head) * prompt_capacity * HEAD_DIM;
+    auto load_prompt = [&](int pass) {
+        int tile = first_tile + pass * PROMPT_TILES, keys = min(PROMPT_TILES, end_tile - tile) * TILE;
+        for (int i = threadIdx.x; i < keys * 16; i += THREADS) {
+            int key = i / 16, chunk = i % 16, source = tile * TILE + key;
+            bool valid = source < prompt_length;
+            size_t from = prompt_base + (valid ? source * static_cast<size_t>(HEAD_DIM) + chunk * 8 : 0);
+            copy_chunk(shared.keys[0] + chunk_offset(key, chunk), prompt_keys + from, valid);
+            copy_chunk(shared.values[0] + chunk_offset(key, chunk), prompt_values + from, valid);
+        }
+    };
+
+    load_prompt(0);
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+    if (threadIdx.x == 0) shared.zero = make_uint4(0, 0, 0, 0);
+    float2 q_norm_low = *reinterpret_cast<const float2*>(q_norm + 2 * lane), q_norm_high = *reinterpret_cast<const float2*>(q_norm + 64 + 2 * lane);
+    float2 k_norm_low = *reinterpret_cast<const float2*>(k_norm + 2 * lane), k_norm_high = *reinterpret_cast<const float2*>(k_norm + 64 + 2 * lane);
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+
+    // Operand row for ldmatrix: lane's row of a 16-row operand, in a matrix of 16 columns; rows past the last are zero.
+    int operand_row = lane % 16, operand_half = lane / 16 * 16;
+    bool operand_zero = operand_row >= OPERAND_ROWS;
+    unsigned zero = shared_address(&shared.zero);
+
+    float maximum[ROWS], total[ROWS], result[ROWS][CHAINS][4];
+#pragma unroll
+    for (int row = 0; row < ROWS; row++) {
+        maximum[row] = MINUS_INFINITY, total[row] = 0.0f;
+#pragma unroll
+        for (int i = 0; i < CHAINS * 4; i++) result[row][i / 4][i % 4] = 0.0f;
+    }
+
+    for (int pass = 0; pass < passes; pass++) {
+        int tile = first_tile + pass * PROMPT_TILES, pass_tiles = max(0, min(PROMPT_TILES, end_tile - tile));
+        int suffix_tile = first_suffix_tile + pass * SPLITS;
+        bool has_suffix = suffix_tile < suffix_tiles, appends = suffix_tile == suffix_tiles - 1;
+        if (pass > 0) {
+            __syncthreads();
+            load_prompt(pass);
+        }
+        if (has_suffix) {
+            int key = threadIdx.x / 16 % TILE, chunk = threadIdx.x % 16, source = suffix_tile * TILE + key;
+            bool of_values = threadIdx.x >= THREADS / 2, valid = source < position;
+#pragma unroll
+            for (int row = 0; row < ROWS; row++) {
+                size_t from = ((static_cast<size_t>(clip) * ROWS + row) * kv_heads + kv_head) * suffix_capacity * HEAD_DIM;
+                if (valid) from += static_cast<size_t>(source) * HEAD_DIM + chunk * 8;
+                unsigned char* to = (of_values ? shared.values : shared.keys)[PROMPT_TILES + row] + chunk_offset(key, chunk);
+                if (source != position) copy_chunk(to, (of_values ? suffix_values : suffix_keys) + from, valid);
+            }
+        }
+
+        // q once, k and v where the new key's tile is: a warp per head.
+        for (int unit = warp; unit < ROWS * (GROUP + 2); unit += WARPS) {
+            int row = unit / (GROUP + 2), kind = unit % (GROUP + 2);
+            bool is_q = kind < GROUP, is_k = kind == GROUP;
+            if (is_q ? pass > 0 : !appends) continue;
+            size_t row_index = static_cast<size_t>(clip) * ROWS + row;
+            int source_head = is_q ? kv_head * GROUP + kind : kv_heads * (kind) + kv_head;
+            const float* from = projected + (row_index * (GROUP + 2) * kv_heads + source_head) * HEAD_DIM + 2 * lane;
+            float2 low = load_fresh2(from), high = load_fresh2(from + 64);
+            if (is_q || is_k) {
+                float2 c = load_fresh2(cos + row_index * rotary_stride + 2 * lane), s = load_fresh2(sin + row_index * rotary_stride + 2 * lane);
+                float squares = low.x * low.x + low.y * low.y + high.x * high.x + high.y * high.y;
+#pragma unroll
+                for (int offset = 16; offset > 0; offset /= 2) squares += __shfl_xor_sync(~0u, squares, offset);
+                float scale = 1.0f / sqrtf(squares / HEAD_DIM + epsilon);
+                float2 norm_low = is_q ? q_norm_low : k_norm_low, norm_high = is_q ? q_norm_high : k_norm_high;
+                float2 a = make_float2(low.x * scale * norm_low.x, low.y * scale * norm_low.y);
+                float2 b = make_float2(high.x * scale * norm_high.x, high.y * scale * norm_high.y);
+                low = make_float2(a.x * c.x - b.x * s.x, a.y * c.y - b.y * s.y);
+                high = make_float2(b.x * c.x + a.x * s.x, b.y * c.y + a.y * s.y);
+            }
+            if (is_q) { // scaled for exp2
+                constexpr float SCALE = 0.08838834764831845f * 1.4426950408889634f;
+                unsigned parts_low[PARTS], parts_high[PARTS];
+                split(parts_low, low.x * SCALE, low.y * SCALE);
+                split(parts_high, high.x * SCALE, high.y * SCALE);
+#pragma unroll
+                for (int part = 0; part < PARTS; part++) {
+                    unsigned char* to = shared.queries[row] + (part * GROUP + kind) * QUERY_STRIDE + lane * 4;
+                    *reinterpret_cast<unsigned*>(to) = parts_low[part];
+                    *reinterpret_cast<unsigned*>(to + HEAD_DIM) = parts_high[part];
+                }
+            } else {
+                unsigned pair_low = pack(low.x, low.y), pair_high = pack(high.x, high.y);
+                int key = position % TILE;
+                unsigned char* to = (is_k ? shared.keys : shared.values)[PROMPT_TILES + row];
+                *reinterpret_cast<unsigned*>(to + chunk_offset(key, lane / 4) + lane % 4 * 4) = pair_low;
+                *reinterpret_cast<unsigned*>(to + chunk_offset(key, 8 + lane / 4) + lane % 4 * 4) = pair_high;
+                bf16* cache = (is_k ? suffix_keys : suffix_values) + ((row_index * kv_heads + kv_head) * suffix_capacity + position) * HEAD_DIM + 2 * lane;
+                *reinterpret_cast<unsigned*>(cache) = pair_low;
+                *reinterpret_cast<unsigned*>(cache + 64) = pair_high;
+            }
+        }
+        asm volatile("cp.async.wait_all;" ::: "memory");
+        __syncthreads();
+
+        // Scores of this warp's tile: of the prompt, for every row; or of the suffixes of every SUFFIX_WARPSth row.
+        bool on_suffix = warp >= PROMPT_TILES;
+        auto active = [&](int row) { return on_suffix ? has_suffix && row % SUFFIX_WARPS == warp - PROMPT_TILES : warp < pass_tiles; };
+        float scores[ROWS][TILE / 4];
+        {
+            float c[ROWS][2][2][4] = {}; // even and odd steps, first and last 8 keys
+            int key = lane / 16 * 8 + lane % 8;
+#pragma unroll
+            for (int step = 0; step < HEAD_DIM / 16; step++) {
+                unsigned b[4];
+#pragma unroll
+                for (int row = 0; row < ROWS; row++) {
+                    if (!active(row)) continue;
+                    int slot = on_suffix ? PROMPT_TILES + row : warp;
+                    if (row == 0 || on_suffix) load_matrices(b, shared_address(shared.keys[slot]) + chunk_offset(key, step * 2 + lane / 8 % 2));
+                    unsigned a[4], from = shared_address(shared.queries[row]) + operand_row * QUERY_STRIDE + step * 32 + operand_half;
+                    load_matrices(a, operand_zero ? zero : from);
+                    multiply(c[row][CHAINS > 1 ? step % 2 : 0][0], a, b[0], b[1]);
+                    multiply(c[row][CHAINS > 1 ? step % 2 : 0][1], a, b[2], b[3]);
+                }
+            }
+            int first_key = (on_suffix ? suffix_tile : tile + warp) * TILE, end_key = on_suffix ? position + 1 : prompt_length;
+#pragma unroll
+            for (int row = 0; row < ROWS; row++) {
+                float tile_max = MINUS_INFINITY;
+#pragma unroll
+                for (int i = 0; i < TILE / 4; i++) {
+                    int half = i / 2, e = i % 2;
+                    float score = sum_parts(c[row][0][half][e] + c[row][1][half][e], c[row][0][half][2 + e] + c[row][1][half][2 + e]);
+                    bool valid = active(row) && first_key + half * 8 + lane % 4 * 2 + e < end_key;
+                    scores[row][i] = valid ? score : MINUS_INFINITY;
+                    tile_max = fmaxf(tile_max, scores[row][i]);
+                }
+                tile_max = quad_max(tile_max);
+                if (lane < 16 && lane % 4 == 0) shared.maxima[row][head][warp] = tile_max;
+            }
+        }
+        __syncthreads();
+
+        // Softmax weights against the block's maximum so far.
+#pragma unroll
+        for (int row = 0; row < ROWS; row++) {
+            float4 maxima = *reinterpret_cast<const float4*>(&shared.maxima[row][head][lane % 4 * 4]);
+            float now = fmaxf(maximum[row], quad_max(fmaxf(fmaxf(maxima.x, maxima.y), fmaxf(maxima.z, maxima.w))));
+            float rescale = exp2_fast(maximum[row] - now);
+            maximum[row] = now;
+            total[row] *= rescale;
+#pragma unroll
+            for (int i = 0; i < CHAINS * 4; i++) result[row][i / 4][i % 4] *= rescale;
+            float sum = 0.0f;
+#pragma unroll
+            for (int half = 0; half < 2; half++) {
+                float low = exp2_fast(scores[row][half * 2] - now), high = exp2_fast(scores[row][half * 2 + 1] - now);
+                sum += low + high;
+                unsigned parts[PARTS];
+                split(parts, low, high);
+                int column = (on_suffix ? PROMPT_TILES : warp) * TILE + half * 8 + lane % 4 * 2;
+                unsigned char* to = shared.weights[row] + head * WEIGHT_STRIDE + column * 2;
+                if (active(row)) { // both halves of the warp hold the scores: they share the stores
+                    *reinterpret_cast<unsigned*>(to + (lane < 16 ? 0 : GROUP * WEIGHT_STRIDE)) = lane < 16 ? parts[0] : parts[1];
+                    if (lane < 16) *reinterpret_cast<unsigned*>(to + 2 * GROUP * WEIGHT_STRIDE) = parts[2];
+                }
+            }
+            sum = quad_sum(sum);
+            if (lane < 16 && lane % 4 == 0) shared.sums[row][head][warp] = sum;
+        }
+        __syncthreads();
+
+        // The weighted sum of values, 8 of their columns per warp.
+        auto weigh = [&](int slot, int column_tile, int row, int chain, unsigned (&b)[2], bool load) {
+            if (load) load_transposed(b, shared_address(shared.values[slot]) + chunk_offset(lane % 16, warp));
+            unsigned a[4], from = shared_address(shared.weights[row]) + operand_row * WEIGHT_STRIDE + column_tile * TILE * 2 + operand_half;
+            load_matrices(a, operand_zero ? zero : from);
+            multiply(result[row][chain], a, b[0], b[1]);
+        };
+        for (int base = 0; base < pass_tiles; base += CHAINS) {
+#pragma unroll
+            for (int chain = 0; chain < CHAINS; chain++) {
+                unsigned b[2];
+#pragma unroll
+                for (int row = 0; row < ROWS; row++)
+                    if (base + chain < pass_tiles) weigh(base + chain, base + chain, row, chain, b, row == 0);
+            }
+        }
+#pragma unroll
+        for (int row = 0; row < ROWS; row++) {
+            unsigned b[2];
+            if (has_suffix) weigh(PROMPT_TILES + row, PROMPT_TILES, row, 0, b, true);
+            float4 sums = *reinterpret_cast<const float4*>(&shared.sums[row][head][lane % 4 * 4]);
+            total[row] += quad_sum(sums.x + sums.y + sums.z + sums.w);
+        }
+    }
+
+    // The parts, unnormalized: first the results of all blocks, then their statistics (maximum, sum of weights).
+    int part_of = (clip * kv_heads + kv_head) * SPLITS, parts = gridDim.x * gridDim.y * gridDim.z;
+    float2* statistics = reinterpret_cast<float2*>(workspace + static_cast<size_t>(parts) * ROWS * GROUP * HEAD_DIM);
+#pragma unroll
+    for (int row = 0; row < ROWS; row++) {
+#pragma unroll
+        for (int chain = 1; chain < CHAINS; chain++)
+#pragma unroll
+            for (int i = 0; i < 4; i++) result[row][0][i] += result[row][chain][i];
+        float x = sum_parts(result[row][0][0], result[row][0][2]), y = sum_parts(result[row][0][1], result[row][0][3]);
+        if (lane < 16) {
+            size_t part = (static_cast<size_t>(part_of + rank) * ROWS + row) * GROUP + head;
+            *reinterpret_cast<float2*>(workspace + part * HEAD_DIM + warp * 8 + lane % 4 * 2) = make_float2(x, y);
+            if (warp == 0 && lane % 4 == 0) statistics[part] = make_float2(maximum[row], total[row]);
+        }
+    }
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        unsigned before;
+        asm volatile("fence.acq_rel.gpu;\natom.global.inc.u32 %0, [%1], %2;\nfence.acq_rel.gpu;"
+                     : "=r"(before) : "l"(counters + clip * kv_heads + kv_head), "r"(SPLITS - 1) : "memory"); // back to 0 at the last
+        shared.last = before == SPLITS - 1;
+    }
+    __syncthreads();
+    if (!shared.last) return;
+
+    int column = threadIdx.x % HEAD_DIM, merged_head = threadIdx.x / HEAD_DIM;
+#pragma unroll
+    for (int row = 0; row < ROWS; row++) {
+        auto part = [&](int split) { return (static_cast<size_t>(part_of + split) * ROWS + row) * GROUP + merged_head; };
+        float values[SPLITS];
+#pragma unroll
+        for (int split = 0; split < SPLITS; split++) values[split] = load_fresh(workspace + part(split) * HEAD_DIM + column);
+        float2 mine = lane < SPLITS ? load_fresh2(reinterpret_cast<const float*>(statistics + part(lane))) : make_float2(MINUS_INFINITY, 0.0f);
+        float most = mine.x;
+#pragma unroll
+        for (int offset = 16; offset > 0; offset /= 2) most = fmaxf(most, __shfl_xor_sync(~0u, most, offset));
+        float weight = exp2_fast(mine.x - most), sum = weight * mine.y, value = 0.0f;
+#pragma unroll
+        for (int offset = 16; offset > 0; offset /= 2) sum += __shfl_xor_sync(~0u, sum, offset);
+#pragma unroll
+        for (int split = 0; split < SPLITS; split++) value += __shfl_sync(~0u, weight, split) * values[split];
+        out[((static_cast<size_t>(clip) * ROWS + row) * kv_heads + kv_head) * GROUP * HEAD_DIM + threadIdx.x] = value / sum;
+    }
+}

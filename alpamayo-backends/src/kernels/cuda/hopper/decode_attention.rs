@@ -1,0 +1,96 @@
+//! One decoded token per row, by `decode_attention.cu`.
+
+use burn::tensor::DType;
+
+use super::launch::{Argument, Grid, launch};
+use super::module::Kernel;
+use super::tokens::{Attention, HEAD_DIM, Parameters, Prepared, inputs, output};
+use super::{Tensor, queue};
+use crate::kernels::attention::launch::Buffers;
+
+/// Blocks that share the keys of a head.
+const SPLITS: usize = 16;
+
+/// Threads of a block.
+const THREADS: usize = 512;
+
+/// Rows of a clip that a launch takes.
+const MAX_SAMPLES: usize = 6;
+
+/// Query heads of a key-value head.
+const GROUP: usize = 4;
+
+/// Tiles of 16 keys of the prompt that a block holds at once.
+const PROMPT_TILES: usize = 12;
+
+/// Positions that a cache has room for, where its rows, heads and entries follow each other without gaps.
+fn capacity(buffers: &Buffers, heads: usize) -> Option<usize> {
+    let contiguous = buffers.row_stride == HEAD_DIM
+        && buffers.head_stride.is_multiple_of(HEAD_DIM)
+        && buffers.entry_stride == heads * buffers.head_stride;
+    contiguous.then_some(buffers.head_stride / HEAD_DIM)
+}
+
+fn kernel(samples: usize) -> Kernel<3> {
+    Kernel {
+        source: include_str!("decode_attention.cu"),
+        entry: "decode_attention",
+        definitions: [("ROWS", samples), ("SPLITS", SPLITS), ("PROMPT_TILES", PROMPT_TILES)],
+        shared: (PROMPT_TILES + samples) * 8192 + samples * (PROMPT_TILES * 384 + 4352) + 32,
+    }
+}
+
+/// One token per row, or `None` where the kernel doesn't take the problem.
+pub(super) fn decode(prepare: &Prepared<'_>, request: &Attention<'_>) -> Option<Tensor> {
+    let (heads, key_value_heads) = (request.problem.heads, request.problem.key_value_heads);
+    let suffix = request.suffix.as_ref()?;
+    let takes = prepare.qkv.dtype == DType::F32
+        && (1..=MAX_SAMPLES).contains(&request.samples)
+        && request.tokens == 1
+        && heads == GROUP * key_value_heads
+        && request.prompt.packed
+        && suffix.packed;
+    if !takes {
+        return None;
+    }
+    let parameters = Parameters::of(prepare)?;
+    let capacities = [
+        capacity(&request.prompt, key_value_heads)?,
+        capacity(suffix, key_value_heads)?,
+    ];
+    let function = kernel(request.samples).function(&prepare.qkv.device)?;
+    let client = &prepare.qkv.client;
+    let parts = request.entries * key_value_heads * SPLITS * request.samples * GROUP;
+    let workspace = client.empty(4 * parts * (HEAD_DIM + 2));
+    let out = client.empty(4 * prepare.rows() * heads * HEAD_DIM);
+    let inputs = inputs(prepare, request);
+    queue(client, &prepare.qkv.device, &inputs, |queue| {
+        let arguments = [
+            queue.argument(&prepare.qkv.handle)?,
+            queue.argument(&parameters.weights[0].handle)?,
+            queue.argument(&parameters.weights[1].handle)?,
+            Argument::Float(parameters.epsilon),
+            queue.argument(&prepare.cos.handle)?,
+            queue.argument(&prepare.sin.handle)?,
+            Argument::int(parameters.angle_stride)?,
+            queue.argument(&request.prompt.key)?,
+            queue.argument(&request.prompt.value)?,
+            Argument::int(capacities[0])?,
+            Argument::int(request.prompt_length)?,
+            queue.argument(&suffix.key)?,
+            queue.argument(&suffix.value)?,
+            Argument::int(capacities[1])?,
+            Argument::int(prepare.start)?,
+            queue.argument(&out)?,
+            queue.argument(&workspace)?,
+            queue.counters(request.entries * key_value_heads)?,
+        ];
+        let grid = Grid {
+            blocks: [SPLITS, key_value_heads, request.entries],
+            threads: THREADS,
+        };
+        // SAFETY: the arguments are those that the source documents, over buffers of the extents it is told.
+        unsafe { launch(queue.stream, function, grid, &arguments) }
+    })?;
+    Some(output(prepare, out, DType::F32))
+}

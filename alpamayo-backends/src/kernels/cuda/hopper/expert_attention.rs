@@ -1,0 +1,111 @@
+//! The action tokens of every row, by `expert_attention.cu`.
+
+use burn::tensor::DType;
+use cubecl::server::Handle;
+
+use super::launch::{Argument, Grid, launch};
+use super::module::{Function, Kernel};
+use super::tensor_map::bf16_map;
+use super::tokens::{Attention, HEAD_DIM, Parameters, Prepared, inputs, output};
+use super::{Queue, Tensor, queue};
+
+/// Blocks of a cluster: with more, not all clusters fit on the chip at once.
+const SPLITS: usize = 8;
+
+/// Threads of a block.
+const THREADS: usize = 384;
+
+/// Most action tokens of a row.
+const MAX_TOKENS: usize = 64;
+
+/// Keys of one copy of the prompt.
+const BOX_KEYS: usize = 16;
+
+fn function(prepare: &Prepared<'_>) -> Option<Function> {
+    const BUFFERS: usize = 3;
+    const TILE_KEYS: usize = 80;
+    let attention = prepare.attention;
+    let kernel = Kernel {
+        source: include_str!("expert_attention.cu"),
+        entry: "expert_attention",
+        definitions: [
+            ("HEADS", attention.num_heads),
+            ("KEY_VALUE_HEADS", attention.num_key_value_heads),
+            ("QKV_BF16", usize::from(prepare.qkv.dtype == DType::BF16)),
+            ("SPLITS", SPLITS),
+            ("BUFFERS", BUFFERS),
+            ("TILE_KEYS", TILE_KEYS),
+        ],
+        shared: 32_768 + BUFFERS * TILE_KEYS * 512 + 128 * 512 + SPLITS * 128 + 32 + 24 * BUFFERS,
+    };
+    kernel.function(&prepare.qkv.device)
+}
+
+/// A prompt's keys or values as the copy engine reads them.
+fn prompt_map(queue: &Queue<'_>, handle: &Handle, request: &Attention<'_>) -> Option<Argument> {
+    let prompt = &request.prompt;
+    let map = bf16_map(
+        queue.address(handle)?,
+        [
+            HEAD_DIM,
+            request.prompt_length,
+            request.problem.key_value_heads,
+            request.entries,
+        ],
+        [1, prompt.row_stride, prompt.head_stride, prompt.entry_stride],
+        [HEAD_DIM / 2, BOX_KEYS, 1, 1],
+    )?;
+    Some(Argument::Map(map))
+}
+
+/// The action tokens of every row, or `None` where the kernel doesn't take the problem.
+pub(super) fn expert(prepare: &Prepared<'_>, request: &Attention<'_>) -> Option<Tensor> {
+    let problem = request.problem;
+    let (suffix, lengths) = (request.suffix.as_ref()?, request.lengths.as_ref()?);
+    let strides = [suffix.entry_stride, suffix.head_stride, suffix.row_stride];
+    let takes = matches!(prepare.qkv.dtype, DType::F32 | DType::BF16)
+        && (1..=MAX_TOKENS).contains(&request.tokens)
+        && problem.heads <= 8 * problem.key_value_heads
+        && problem.heads.is_multiple_of(problem.key_value_heads)
+        && request.prompt_length > 0
+        && request.prompt.packed
+        && suffix.packed
+        && strides.iter().all(|stride| stride.is_multiple_of(4));
+    if !takes {
+        return None;
+    }
+    let parameters = Parameters::of(prepare)?;
+    let function = function(prepare)?;
+    let out = prepare.qkv.client.empty(2 * prepare.rows() * problem.heads * HEAD_DIM);
+    let inputs = inputs(prepare, request);
+    queue(&prepare.qkv.client, &prepare.qkv.device, &inputs, |queue| {
+        let arguments = [
+            prompt_map(queue, &request.prompt.key, request)?,
+            prompt_map(queue, &request.prompt.value, request)?,
+            queue.argument(&prepare.qkv.handle)?,
+            queue.argument(&prepare.cos.handle)?,
+            queue.argument(&prepare.sin.handle)?,
+            Argument::long(parameters.angle_stride)?,
+            queue.argument(&parameters.weights[0].handle)?,
+            queue.argument(&parameters.weights[1].handle)?,
+            Argument::Float(parameters.epsilon),
+            queue.argument(&suffix.key)?,
+            queue.argument(&suffix.value)?,
+            queue.argument(lengths)?,
+            Argument::long(strides[0])?,
+            Argument::long(strides[1])?,
+            Argument::long(strides[2])?,
+            queue.argument(&out)?,
+            Argument::int(request.samples)?,
+            Argument::int(request.tokens)?,
+            Argument::int(request.prompt_length)?,
+        ];
+        let grid = Grid {
+            blocks: [SPLITS, problem.key_value_heads, request.entries],
+            threads: THREADS,
+        };
+        // SAFETY: the arguments are those that the source documents, over buffers of the extents it is told.
+        unsafe { launch(queue.stream, function, grid, &arguments) }
+    })?;
+    Some(output(prepare, out, DType::BF16))
+}

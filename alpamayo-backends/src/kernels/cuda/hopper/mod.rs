@@ -1,0 +1,99 @@
+//! Kernels for Hopper, where CubeCL has no words for what the chip offers: matrix products from shared memory by a whole group of
+//! warps, copies by the tensor copy engine, clusters of blocks, launches that begin before their predecessor has ended.
+//!
+//! They are written in CUDA C++ (`*.cu`), compiled at run time, and launched on CubeCL's own stream over its buffers. Each is
+//! checked against the same definition as the common kernel whose work it takes.
+
+mod attention;
+mod counters;
+mod decode_attention;
+mod expert_attention;
+mod launch;
+mod module;
+mod norm;
+mod product;
+mod row_product;
+mod tensor_map;
+mod tokens;
+
+use burn_cubecl::tensor::CubeTensor;
+use burn_cuda::CudaDevice;
+use cubecl::client::ComputeClient;
+use cubecl::cuda::CudaRuntime;
+use cubecl::server::Handle;
+use cudarc::driver::sys;
+
+use launch::Argument;
+
+use super::buffers::{address, is_of_this_stream};
+use super::client_stream::client_stream;
+use crate::kernels::native::NativeWork;
+
+type Client = ComputeClient<CudaRuntime>;
+type Tensor = CubeTensor<CudaRuntime>;
+
+pub use module::is_present;
+
+/// The work's result, or `None` where no kernel here takes it.
+pub fn run(work: &NativeWork<'_, CudaRuntime>) -> Option<Tensor> {
+    match work {
+        NativeWork::Product(product) => row_product::run(product).or_else(|| product::run(product)),
+        NativeWork::Norm(rows) => norm::run(rows),
+        NativeWork::Images { prepare, patches } => attention::images(prepare, *patches),
+        NativeWork::Prompts { prepare, launch } => attention::prompts(launch, &prepare.qkv),
+        NativeWork::Tokens { prepare, launch } => tokens::run(prepare, launch),
+    }
+}
+
+/// What work needs to be launched: the stream, and the addresses of its buffers.
+struct Queue<'a> {
+    client: &'a Client,
+    stream: sys::CUstream,
+}
+
+impl Queue<'_> {
+    /// A buffer's address.
+    fn address(&self, handle: &Handle) -> Option<u64> {
+        address(self.client, handle)
+    }
+
+    /// A buffer's address as an argument.
+    fn argument(&self, handle: &Handle) -> Option<Argument> {
+        self.address(handle).map(Argument::Address)
+    }
+
+    /// So many counters that are zero.
+    fn counters(&self, count: usize) -> Option<Argument> {
+        counters::reserve(self.stream, count).map(Argument::Address)
+    }
+
+    /// A tensor's address, or zero where there is no tensor.
+    fn optional(&self, tensor: Option<&Tensor>) -> Option<u64> {
+        tensor.map_or(Some(0), |tensor| self.address(&tensor.handle))
+    }
+}
+
+/// Runs `enqueue` on the client's own thread, where addresses are had without waiting for it.
+///
+/// Nothing is run where the stream can't be named, or where an input is another stream's.
+fn queue<T: Send + 'static>(
+    client: &Client,
+    device: &CudaDevice,
+    inputs: &[&Handle],
+    enqueue: impl FnOnce(&Queue<'_>) -> Option<T> + Send,
+) -> Option<T> {
+    if !inputs.iter().all(|input| is_of_this_stream(input)) {
+        return None;
+    }
+    let run = || {
+        let stream = client_stream(client, device)?;
+        enqueue(&Queue { client, stream })
+    };
+    client.exclusive(run).ok().flatten()
+}
+
+/// Processors of the device.
+fn processors(client: &Client) -> usize {
+    let processors = client.properties().hardware.num_streaming_multiprocessors;
+    processors.map_or(132, |processors| processors as usize)
+}

@@ -1,0 +1,49 @@
+//! Work that a platform may have kernels of its own for, beyond those that are common to all.
+
+use burn::tensor::DType;
+use burn_cubecl::CubeRuntime;
+use burn_cubecl::tensor::CubeTensor;
+
+use super::attention::launch::{Launch, Prepare};
+use super::linear::LibraryProduct;
+
+/// One piece of such work. What a platform's kernel doesn't take, the common kernels do.
+pub enum NativeWork<'a, R: CubeRuntime> {
+    /// A product of at most [`MAX_TOKENS`](super::streamed::MAX_TOKENS) rows with all that is fused around it.
+    Product(&'a LibraryProduct<'a, R>),
+    /// RMSNorm of rows.
+    Norm(&'a RmsNormRows<'a, R>),
+    /// Images of so many patches each, from their fused projection.
+    Images {
+        /// The projection and what prepares it.
+        prepare: &'a Prepare<'a, R>,
+        /// Patches of every image.
+        patches: usize,
+    },
+    /// Whole prompts whose queries, keys and values are prepared, in bf16.
+    Prompts {
+        /// What was prepared.
+        prepare: &'a Prepare<'a, R>,
+        /// The problem.
+        launch: &'a Launch<'a, R>,
+    },
+    /// New tokens over a cache in bf16: prepared, appended to the suffix where there is one token, and attended to.
+    Tokens {
+        /// The projection and what prepares it.
+        prepare: &'a Prepare<'a, R>,
+        /// The problem; its queries are not prepared.
+        launch: &'a Launch<'a, R>,
+    },
+}
+
+/// Rows to be normalised by the root of their mean square.
+pub struct RmsNormRows<'a, R: CubeRuntime> {
+    /// `[rows, features]`, f32.
+    pub x: &'a CubeTensor<R>,
+    /// `[features]`, f32.
+    pub weight: &'a CubeTensor<R>,
+    /// What is added to the mean square.
+    pub epsilon: f64,
+    /// Element type of the result.
+    pub dtype: DType,
+}
