@@ -30,31 +30,48 @@ struct Tile {
     consumers: usize,
     /// Steps of keys and values in shared memory.
     stages: usize,
+    /// Heads of a group whose queries a warpgroup takes together.
+    pack: usize,
+    /// Blocks that share keys and values.
+    cluster: usize,
+    /// Whether queries stay in registers.
+    registers: bool,
 }
 
 impl Tile {
     /// What measured best on an H100, or `None` for heads that the kernel has no tile for.
-    fn choose(head_dim: usize, causal: bool) -> Option<Self> {
+    fn choose(head_dim: usize, group: usize, causal: bool) -> Option<Self> {
         let [keys, consumers, stages] = match head_dim {
             64 | 96 | 128 => [128, 2, 2],
             72 | 80 => [80, 3, 3],
             _ => return None,
         };
+        let pack = [4, 2].into_iter().find(|&pack| group.is_multiple_of(pack)).unwrap_or(1);
         Some(Self {
             head_dim,
             causal,
             keys,
             consumers,
             stages,
+            pack: if causal { pack } else { 1 },
+            cluster: if causal { 1 } else { 2 },
+            registers: !causal,
         })
     }
 
+    /// Queries of a head in a block.
     fn queries(self) -> usize {
-        64 * self.consumers
+        64 / self.pack * self.consumers
     }
 
-    fn kernel(self) -> Kernel<7> {
-        let columns = self.head_dim.next_multiple_of(CHUNK);
+    /// Blocks that so many processors take, given heads of all entries and queries of each.
+    fn blocks(self, heads: usize, queries: usize, processors: usize) -> usize {
+        let items = heads / self.pack * queries.div_ceil(self.queries()).div_ceil(self.cluster);
+        self.cluster * items.min(processors / self.cluster)
+    }
+
+    fn kernel(self) -> Kernel<8> {
+        let chunks = self.head_dim.div_ceil(CHUNK);
         Kernel {
             source: include_str!("attention.cu"),
             entry: "attention",
@@ -62,12 +79,13 @@ impl Tile {
                 ("HEAD_DIM", self.head_dim),
                 ("CAUSAL", usize::from(self.causal)),
                 ("KEYS", self.keys),
-                ("CHUNK", CHUNK),
                 ("CONSUMERS", self.consumers),
                 ("STAGES", self.stages),
-                ("ORDERED", 1),
+                ("PACK", self.pack),
+                ("CLUSTER", self.cluster),
+                ("REGISTERS", usize::from(self.registers)),
             ],
-            shared: 2048 + 2 * columns * (2 * self.queries() + 2 * self.stages * self.keys),
+            shared: 2048 + 256 * chunks * (64 * self.consumers + self.stages * self.keys),
         }
     }
 }
@@ -83,7 +101,7 @@ struct Heads {
 }
 
 impl Heads {
-    fn map(&self, queue: &Queue<'_>, tile: Tile, rows_of_box: usize) -> Option<Argument> {
+    fn map(&self, queue: &Queue<'_>, tile: Tile, [rows_of_box, heads_of_box]: [usize; 2]) -> Option<Argument> {
         let [entries, heads, rows] = self.extents;
         let [entry_stride, head_stride, row_stride] = self.strides;
         let address = queue.address(&self.buffer)? + 2 * self.first as u64;
@@ -91,7 +109,7 @@ impl Heads {
             address,
             [tile.head_dim, rows, heads, entries],
             [1, row_stride, head_stride, entry_stride],
-            [CHUNK, rows_of_box, 1, 1],
+            [CHUNK, rows_of_box, heads_of_box, 1],
         )?;
         Some(Argument::Map(map))
     }
@@ -120,17 +138,17 @@ impl Problem {
             ..self.query.clone()
         };
         let inputs = [&self.query.buffer, &self.key.buffer, &self.value.buffer];
-        let blocks = entries * heads * queries.div_ceil(tile.queries());
+        let blocks = tile.blocks(entries * heads, queries, processors(client));
         let grid = Grid {
-            blocks: [blocks.min(processors(client)), 1, 1],
+            blocks: [blocks, 1, 1],
             threads: WARPGROUP * (tile.consumers + 1),
         };
         queue(client, &like.device, &inputs, |queue| {
             let arguments = [
-                self.query.map(queue, tile, 64)?,
-                self.key.map(queue, tile, tile.keys)?,
-                self.value.map(queue, tile, tile.keys)?,
-                out.map(queue, tile, 16)?,
+                self.query.map(queue, tile, [64 / tile.pack, tile.pack])?,
+                self.key.map(queue, tile, [tile.keys / tile.cluster, 1])?,
+                self.value.map(queue, tile, [tile.keys / tile.cluster, 1])?,
+                out.map(queue, tile, [(64 / tile.pack).min(16), 1])?,
                 Argument::int(queries)?,
                 Argument::int(self.key.extents[2])?,
                 Argument::int(heads)?,
@@ -153,7 +171,7 @@ impl Problem {
 /// See [`NativeWork::Prompts`](crate::kernels::native::NativeWork::Prompts).
 pub fn prompts(request: &Launch<'_, CudaRuntime>, like: &Tensor) -> Option<Tensor> {
     let problem = request.problem;
-    let tile = Tile::choose(problem.head_dim, true)?;
+    let tile = Tile::choose(problem.head_dim, problem.heads / problem.key_value_heads, true)?;
     let (tokens, width) = (request.tokens, problem.heads * problem.head_dim);
     let cache = |buffer: &Handle| Heads {
         buffer: buffer.clone(),
@@ -182,7 +200,7 @@ pub fn prompts(request: &Launch<'_, CudaRuntime>, like: &Tensor) -> Option<Tenso
 /// See [`NativeWork::Images`](crate::kernels::native::NativeWork::Images).
 pub fn images(prepare: &Prepare<'_, CudaRuntime>, patches: usize) -> Option<Tensor> {
     let (heads, head_dim) = (prepare.attention.num_heads, prepare.attention.head_dim);
-    let tile = Tile::choose(head_dim, false)?;
+    let tile = Tile::choose(head_dim, 1, false)?;
     let (rows, width) = (prepare.rows(), heads * head_dim);
     let in_place = prepare.qkv.dtype == DType::BF16
         && prepare.attention.num_key_value_heads == heads

@@ -18,7 +18,7 @@
 //   alignment 16 bytes for all pointers. The prompt's cache is read before the wait: at least one kernel
 //             launched without the attribute must lie between its writer and this one
 //   projected f32 [clips * ROWS, (heads + 2 * kv_heads) * 128], q then k then v
-//   cos, sin  f32 [clips * ROWS, rotary_stride]; the first 64 of each row are used (the second half equals them)
+//   cos, sin  f32 [clips * ROWS, rotary_stride], rotary_stride even; the first 64 of each row are used (the second half equals them)
 //   prompt    bf16 [clips, kv_heads, prompt_capacity, 128], suffix bf16 [clips * ROWS, kv_heads, suffix_capacity, 128]
 //   out       f32 [clips * ROWS, heads * 128]
 //   workspace f32 [clips * kv_heads * SPLITS * ROWS * 4 * 130], 16-byte aligned
@@ -148,6 +148,7 @@ decode_attention(const float* projected, const float* q_norm, const float* k_nor
     size_t prompt_base = (static_cast<size_t>(clip) * kv_heads + kv_head) * prompt_capacity * HEAD_DIM;
     auto load_prompt = [&](int pass) {
         int tile = first_tile + pass * PROMPT_TILES, keys = min(PROMPT_TILES, end_tile - tile) * TILE;
+#pragma unroll 2
         for (int i = threadIdx.x; i < keys * 16; i += THREADS) {
             int key = i / 16, chunk = i % 16, source = tile * TILE + key;
             bool valid = source < prompt_length;
@@ -211,7 +212,7 @@ decode_attention(const float* projected, const float* q_norm, const float* k_nor
                 float squares = low.x * low.x + low.y * low.y + high.x * high.x + high.y * high.y;
 #pragma unroll
                 for (int offset = 16; offset > 0; offset /= 2) squares += __shfl_xor_sync(~0u, squares, offset);
-                float scale = 1.0f / sqrtf(squares / HEAD_DIM + epsilon);
+                float scale = rsqrtf(squares / HEAD_DIM + epsilon);
                 float2 norm_low = is_q ? q_norm_low : k_norm_low, norm_high = is_q ? q_norm_high : k_norm_high;
                 float2 a = make_float2(low.x * scale * norm_low.x, low.y * scale * norm_low.y);
                 float2 b = make_float2(high.x * scale * norm_high.x, high.y * scale * norm_high.y);
@@ -251,17 +252,25 @@ decode_attention(const float* projected, const float* q_norm, const float* k_nor
             float c[ROWS][2][2][4] = {}; // even and odd steps, first and last 8 keys
             int key = lane / 16 * 8 + lane % 8;
 #pragma unroll
-            for (int step = 0; step < HEAD_DIM / 16; step++) {
-                unsigned b[4];
+            for (int base = 0; base < HEAD_DIM / 16; base += CHAINS) { // CHAINS steps' loads in flight
+                unsigned b[CHAINS][4];
 #pragma unroll
                 for (int row = 0; row < ROWS; row++) {
                     if (!active(row)) continue;
                     int slot = on_suffix ? PROMPT_TILES + row : warp;
-                    if (row == 0 || on_suffix) load_matrices(b, shared_address(shared.keys[slot]) + chunk_offset(key, step * 2 + lane / 8 % 2));
-                    unsigned a[4], from = shared_address(shared.queries[row]) + operand_row * QUERY_STRIDE + step * 32 + operand_half;
-                    load_matrices(a, operand_zero ? zero : from);
-                    multiply(c[row][CHAINS > 1 ? step % 2 : 0][0], a, b[0], b[1]);
-                    multiply(c[row][CHAINS > 1 ? step % 2 : 0][1], a, b[2], b[3]);
+                    unsigned a[CHAINS][4];
+#pragma unroll
+                    for (int i = 0; i < CHAINS; i++) {
+                        int step = base + i;
+                        if (row == 0 || on_suffix) load_matrices(b[i], shared_address(shared.keys[slot]) + chunk_offset(key, step * 2 + lane / 8 % 2));
+                        unsigned from = shared_address(shared.queries[row]) + operand_row * QUERY_STRIDE + step * 32 + operand_half;
+                        load_matrices(a[i], operand_zero ? zero : from);
+                    }
+#pragma unroll
+                    for (int i = 0; i < CHAINS; i++) {
+                        multiply(c[row][CHAINS > 1 ? i % 2 : 0][0], a[i], b[i][0], b[i][1]);
+                        multiply(c[row][CHAINS > 1 ? i % 2 : 0][1], a[i], b[i][2], b[i][3]);
+                    }
                 }
             }
             int first_key = (on_suffix ? suffix_tile : tile + warp) * TILE, end_key = on_suffix ? position + 1 : prompt_length;
@@ -311,26 +320,39 @@ decode_attention(const float* projected, const float* q_norm, const float* k_nor
         }
         __syncthreads();
 
-        // The weighted sum of values, 8 of their columns per warp.
-        auto weigh = [&](int slot, int column_tile, int row, int chain, unsigned (&b)[2], bool load) {
-            if (load) load_transposed(b, shared_address(shared.values[slot]) + chunk_offset(lane % 16, warp));
-            unsigned a[4], from = shared_address(shared.weights[row]) + operand_row * WEIGHT_STRIDE + column_tile * TILE * 2 + operand_half;
-            load_matrices(a, operand_zero ? zero : from);
-            multiply(result[row][chain], a, b[0], b[1]);
+        // The weighted sum of values, 8 of their columns per warp; CHAINS tiles' loads in flight.
+        auto load_values = [&](unsigned (&b)[2], int slot) {
+            load_transposed(b, shared_address(shared.values[slot]) + chunk_offset(lane % 16, warp));
         };
+        auto load_weights = [&](unsigned (&a)[4], int row, int column_tile) {
+            unsigned from = shared_address(shared.weights[row]) + operand_row * WEIGHT_STRIDE + column_tile * TILE * 2 + operand_half;
+            load_matrices(a, operand_zero ? zero : from);
+        };
+#pragma unroll 1
         for (int base = 0; base < pass_tiles; base += CHAINS) {
+            unsigned b[CHAINS][2];
 #pragma unroll
-            for (int chain = 0; chain < CHAINS; chain++) {
-                unsigned b[2];
+            for (int row = 0; row < ROWS; row++) {
+                unsigned a[CHAINS][4];
 #pragma unroll
-                for (int row = 0; row < ROWS; row++)
-                    if (base + chain < pass_tiles) weigh(base + chain, base + chain, row, chain, b, row == 0);
+                for (int chain = 0; chain < CHAINS; chain++) {
+                    int column_tile = min(base + chain, pass_tiles - 1);
+                    if (row == 0) load_values(b[chain], column_tile);
+                    load_weights(a[chain], row, column_tile);
+                }
+#pragma unroll
+                for (int chain = 0; chain < CHAINS; chain++)
+                    if (base + chain < pass_tiles) multiply(result[row][chain], a[chain], b[chain][0], b[chain][1]);
             }
         }
 #pragma unroll
         for (int row = 0; row < ROWS; row++) {
-            unsigned b[2];
-            if (has_suffix) weigh(PROMPT_TILES + row, PROMPT_TILES, row, 0, b, true);
+            if (has_suffix) {
+                unsigned a[4], b[2];
+                load_values(b, PROMPT_TILES + row);
+                load_weights(a, row, PROMPT_TILES);
+                multiply(result[row][0], a, b[0], b[1]);
+            }
             float4 sums = *reinterpret_cast<const float4*>(&shared.sums[row][head][lane % 4 * 4]);
             total[row] += quad_sum(sums.x + sums.y + sums.z + sums.w);
         }

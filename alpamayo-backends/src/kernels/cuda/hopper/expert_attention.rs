@@ -19,14 +19,20 @@ const THREADS: usize = 384;
 const MAX_TOKENS: usize = 64;
 
 /// Keys of one copy of the prompt.
-const BOX_KEYS: usize = 16;
+const BOX_KEYS: usize = 40;
+
+/// Rows of a clip that a cluster takes in turn, with the prompt read once.
+const MAX_ROWS_PER_CLUSTER: usize = 2;
 
 fn function(prepare: &Prepared<'_>) -> Option<Function> {
-    const BUFFERS: usize = 3;
-    const TILE_KEYS: usize = 80;
+    const BUFFERS: usize = 4;
     let attention = prepare.attention;
     let kernel = Kernel {
-        source: include_str!("expert_attention.cu"),
+        source: concat!(
+            include_str!("hopper.cu"),
+            include_str!("expert_parts.cu"),
+            include_str!("expert_attention.cu")
+        ),
         entry: "expert_attention",
         definitions: [
             ("HEADS", attention.num_heads),
@@ -34,9 +40,8 @@ fn function(prepare: &Prepared<'_>) -> Option<Function> {
             ("QKV_BF16", usize::from(prepare.qkv.dtype == DType::BF16)),
             ("SPLITS", SPLITS),
             ("BUFFERS", BUFFERS),
-            ("TILE_KEYS", TILE_KEYS),
         ],
-        shared: 32_768 + BUFFERS * TILE_KEYS * 512 + 128 * 512 + SPLITS * 128 + 32 + 24 * BUFFERS,
+        shared: 67_616 + 40_992 * BUFFERS,
     };
     kernel.function(&prepare.qkv.device)
 }
@@ -74,6 +79,7 @@ pub(super) fn expert(prepare: &Prepared<'_>, request: &Attention<'_>) -> Option<
     if !takes {
         return None;
     }
+    let rows_per_cluster = request.samples.min(MAX_ROWS_PER_CLUSTER);
     let parameters = Parameters::of(prepare)?;
     let function = function(prepare)?;
     let out = prepare.qkv.client.empty(2 * prepare.rows() * problem.heads * HEAD_DIM);
@@ -97,11 +103,16 @@ pub(super) fn expert(prepare: &Prepared<'_>, request: &Attention<'_>) -> Option<
             Argument::long(strides[2])?,
             queue.argument(&out)?,
             Argument::int(request.samples)?,
+            Argument::int(rows_per_cluster)?,
             Argument::int(request.tokens)?,
             Argument::int(request.prompt_length)?,
         ];
         let grid = Grid {
-            blocks: [SPLITS, problem.key_value_heads, request.entries],
+            blocks: [
+                SPLITS,
+                problem.key_value_heads,
+                request.entries * request.samples.div_ceil(rows_per_cluster),
+            ],
             threads: THREADS,
         };
         // SAFETY: the arguments are those that the source documents, over buffers of the extents it is told.

@@ -5,7 +5,6 @@
 //! checked against the same definition as the common kernel whose work it takes.
 
 mod attention;
-mod counters;
 mod decode_attention;
 mod expert_attention;
 mod launch;
@@ -13,6 +12,8 @@ mod module;
 mod norm;
 mod product;
 mod row_product;
+mod rows_product;
+mod scratch;
 mod tensor_map;
 mod tokens;
 
@@ -37,7 +38,9 @@ pub use module::is_present;
 /// The work's result, or `None` where no kernel here takes it.
 pub fn run(work: &NativeWork<'_, CudaRuntime>) -> Option<Tensor> {
     match work {
-        NativeWork::Product(product) => row_product::run(product).or_else(|| product::run(product)),
+        NativeWork::Product(product) => row_product::run(product)
+            .or_else(|| rows_product::run(product))
+            .or_else(|| product::run(product)),
         NativeWork::Norm(rows) => norm::run(rows),
         NativeWork::Images { prepare, patches } => attention::images(prepare, *patches),
         NativeWork::Prompts { prepare, launch } => attention::prompts(launch, &prepare.qkv),
@@ -64,7 +67,12 @@ impl Queue<'_> {
 
     /// So many counters that are zero.
     fn counters(&self, count: usize) -> Option<Argument> {
-        counters::reserve(self.stream, count).map(Argument::Address)
+        scratch::counters(self.stream, count).map(Argument::Address)
+    }
+
+    /// So many bytes by which the blocks of a launch exchange sums.
+    fn exchange(&self, bytes: usize) -> Option<Argument> {
+        scratch::exchange(self.stream, bytes).map(Argument::Address)
     }
 
     /// A tensor's address, or zero where there is no tensor.

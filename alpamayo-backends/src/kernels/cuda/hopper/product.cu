@@ -6,44 +6,53 @@
 //
 // The weight is the wgmma's A (64 of its rows a warpgroup) and x its B (the tokens are the wgmma's columns), so a
 // product of few tokens wastes nothing. A block takes ROWS rows of the weight and one of SPLIT parts of the columns.
-// One thread copies weight and x tiles into a ring of stages; the warpgroups multiply; the blocks of a cluster hold
-// the same rows and different columns, and add their sums through distributed shared memory, always in rank order.
-// The first stages' weights are requested before the wait for the kernel in front; x, residual and out come after it.
+// One thread copies weight tiles into a ring and one x tiles into another; the warpgroups multiply. The SPLIT blocks of
+// the same rows then send each other their sums through the workspace: each finishes a part of the tokens, and adds the
+// parts in a fixed order. (A cluster would do this in shared memory, but clusters of 4 or 8 leave up to 12 SMs idle.)
+// The weight is requested before the wait for the kernel in front; x, residual, workspace and out come after it.
 //
 // LAUNCH CONTRACT
 //   macros    TOKENS      16, 32 or 64: the most tokens (a smaller one reads and multiplies less)
 //             WARPGROUPS  1, 2 or 4: ROWS = 64 * WARPGROUPS weight rows a block
-//             SPLIT       1, 2, 4 or 8: blocks along the columns = the cluster's size (fixed in the kernel)
-//             STAGES      ring depth, >= 2
+//             SPLIT       1..=8 blocks along the columns
+//             STAGES, X_STAGES  depth of the rings of weight and x tiles, >= 2
 //             GATED       0 or 1;   ACTIVATION  0 none, 1 GELU (tanh), 2 SiLU (of an ungated product)
 //             OUT_BF16    0: out is f32, 1: out is bf16
-//   kernel    product(weight_map, x_map, bias, residual, out, tokens, rows, columns, prefetch)
-//   grid      (SPLIT * ceil(rows / ROWS), 1, 1);  block (128 * WARPGROUPS + 32, 1, 1);  cluster is compiled in
-//   shared    1024 + STAGES * 128 * (ROWS + TOKENS) + 16 * STAGES bytes, dynamic;
-//             the ring, STAGES * 128 * (ROWS + TOKENS), must be at least 4 * TOKENS * (ROWS + 4) (checked)
-//   maps      both 2-D, bf16, dims {columns, rows or tokens}, row stride 2 * columns bytes, swizzle 128B, zero fill,
-//             L2 promotion 256B; boxes: weight {64, GATED ? ROWS / 2 : ROWS}, x {64, TOKENS}
+//   kernel    product(weight_map, x_map, bias, residual, out, tokens, rows, columns, workspace)
+//   grid      (SPLIT * ceil(rows / ROWS), 1, 1);  block (128 * WARPGROUPS + 64, 1, 1);  no cluster
+//   shared    STAGES * (128 * ROWS + 16) + X_STAGES * (128 * TOKENS + 16) bytes, dynamic
+//   maps      bf16, swizzle 128B, no interleave, zero fill, L2 promotion 256B, element strides 1
+//             x       dims {columns, tokens}, strides {2 * columns} bytes, box {64, TOKENS}
+//             weight  dims {columns, rows}, strides {2 * columns}, box {64, ROWS}
+//             weight, GATED  dims {columns, 8, 2, rows / 16}, strides {2 * columns, rows * columns, 16 * columns},
+//                     box {64, 8, 2, ROWS / 16}
 //   bias      f32 [rows] or null;  residual f32 [tokens, width] or null, may be out itself (f32)
 //   out       f32 or bf16 [tokens, width], width = GATED ? rows / 2 : rows
+//   workspace 4 * SPLIT * TOKENS * ROWS * ceil(rows / ROWS) bytes, not touched when SPLIT is 1. All its bytes must be
+//             0xFF before the first launch, and every launch leaves them so: kernels that follow each other on one stream
+//             share one workspace (of the largest size), kernels that may overlap (two streams) must not.
 //   shapes    tokens 1..=TOKENS; rows a multiple of 8 (GATED 16); columns a multiple of 8; any sizes otherwise
-//   align     weight, x, residual, out and bias 16 bytes
-//   prefetch  tiles of 64 columns that each block asks into L2 beyond its ring before it waits for the kernel in
-//             front; useful only when that kernel leaves the memory idle, 0 otherwise
+//   align     weight, x and workspace 16 bytes; shared memory starts at a multiple of 1024 (no static shared memory)
 //   launch    attribute programmatic stream serialization is optional
-//   choices   (TOKENS 64, H100) gated 2048 -> 16512: WARPGROUPS 1, SPLIT 1, STAGES 6; down 8256 -> 2048 and
-//             o 2048 -> 2048: 1, 4, 6; q|k|v 2048 -> 4096: 2, 4, 4
+//   The SPLIT blocks of a tile, neighbours in the grid, wait for each other: SPLIT blocks must fit the GPU at once.
+//   choices   (H100, 64 tokens; STAGES 12, X_STAGES 6, one block a SM) the grid should just fill the SMs:
+//             gated 2048 -> 16512 WARPGROUPS 2, SPLIT 1, STAGES 8;  down 8256 -> 2048 and o 2048 -> 2048 1, 4;
+//             q|k|v 2048 -> 4096 and 12288 -> 4096 1, 2;  4096 -> 6144 1, 1;  gated 4096 -> 24576 as the first
 
 #ifndef TOKENS
 #define TOKENS 64
 #endif
 #ifndef WARPGROUPS
-#define WARPGROUPS 2
+#define WARPGROUPS 1
 #endif
 #ifndef SPLIT
 #define SPLIT 1
 #endif
 #ifndef STAGES
-#define STAGES 4
+#define STAGES 12
+#endif
+#ifndef X_STAGES
+#define X_STAGES 6
 #endif
 #ifndef GATED
 #define GATED 0
@@ -60,22 +69,20 @@ typedef unsigned long long u64;
 
 struct alignas(64) TensorMap { unsigned char bytes[128]; };
 
-constexpr int ROWS = 64 * WARPGROUPS;
-constexpr int WIDTH = GATED ? ROWS / 2 : ROWS;      // outputs of a block
-constexpr int BLOCK = 64;                           // columns of a stage: one 128-byte swizzled row
+constexpr int ROWS = 64 * WARPGROUPS;               // weight rows of a block
+constexpr int BLOCK = 64;                           // columns of a tile: one 128-byte swizzled row
 constexpr int CONSUMERS = 128 * WARPGROUPS;
-constexpr int THREADS = CONSUMERS + 32;
+constexpr int WEIGHT_THREAD = CONSUMERS;
+constexpr int X_THREAD = CONSUMERS + 32;
+constexpr int THREADS = CONSUMERS + 64;
 constexpr u32 WEIGHT_BYTES = ROWS * 128;
 constexpr u32 X_BYTES = TOKENS * 128;
-constexpr int SUMS = TOKENS / 2;                    // a thread's sums of a 64 x TOKENS tile
-constexpr int PITCH = ROWS + 4;                     // floats from token to token of the partial sums: no bank conflicts
-constexpr int PART = TOKENS / SPLIT;                // tokens that a block of the cluster finishes
-constexpr int QUADS = PART * WIDTH / 4;
-constexpr int ITEMS = (QUADS + CONSUMERS - 1) / CONSUMERS;
+constexpr int GROUPS = TOKENS / 8;                  // groups of four sums that a thread holds
+constexpr int ITEMS = (GROUPS + SPLIT - 1) / SPLIT; // groups that a thread finishes
+constexpr u32 EMPTY = 0xFFFFFFFFu;                  // in the workspace: a NaN that no sum is
 
 static_assert(TOKENS == 16 || TOKENS == 32 || TOKENS == 64, "TOKENS");
-static_assert(SPLIT == 1 || SPLIT == 2 || SPLIT == 4 || SPLIT == 8, "SPLIT");
-static_assert(STAGES * (WEIGHT_BYTES + X_BYTES) >= 4 * TOKENS * PITCH, "the partial sums reuse the ring");
+static_assert(SPLIT >= 1 && SPLIT <= 8, "SPLIT");
 
 // ---- barriers, copies ----
 
@@ -83,6 +90,11 @@ __device__ __forceinline__ u32 shared_address(const void* p) { return (u32)__cvt
 
 __device__ __forceinline__ void barrier_init(u32 barrier, u32 count) {
     asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(count) : "memory");
+}
+
+__device__ __forceinline__ void barriers_are_ready() {
+    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 
 __device__ __forceinline__ void barrier_expect(u32 barrier, u32 bytes) {
@@ -103,16 +115,26 @@ __device__ __forceinline__ void barrier_wait(u32 barrier, u32 parity) {
         "}" ::"r"(barrier), "r"(parity) : "memory");
 }
 
-__device__ __forceinline__ void copy_tile(u32 to, const TensorMap& map, int column, int row, u32 barrier, u64 policy) {
+__device__ __forceinline__ void copy_x(u32 to, const TensorMap& map, int column, u32 barrier, u64 policy) {
     asm volatile(
         "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint"
-        " [%0], [%1, {%2, %3}], [%4], %5;" ::"r"(to), "l"(&map), "r"(column), "r"(row), "r"(barrier), "l"(policy)
+        " [%0], [%1, {%2, %3}], [%4], %5;" ::"r"(to), "l"(&map), "r"(column), "r"(0), "r"(barrier), "l"(policy)
         : "memory");
 }
 
-__device__ __forceinline__ void prefetch_tile(const TensorMap& map, int column, int row, u64 policy) {
-    asm volatile("cp.async.bulk.prefetch.tensor.2d.L2.global.tile.L2::cache_hint [%0, {%1, %2}], %3;" ::"l"(&map),
-                 "r"(column), "r"(row), "l"(policy) : "memory");
+__device__ __forceinline__ void copy_weight(u32 to, const TensorMap& map, int column, int tile, u32 barrier, u64 policy) {
+#if GATED
+    // Eight gate rows, the eight up rows of the same outputs, the next eight gate rows ...
+    asm volatile(
+        "cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint"
+        " [%0], [%1, {%2, %3, %3, %4}], [%5], %6;" ::"r"(to), "l"(&map), "r"(column), "r"(0), "r"(tile * (ROWS / 16)),
+        "r"(barrier), "l"(policy) : "memory");
+#else
+    asm volatile(
+        "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint"
+        " [%0], [%1, {%2, %3}], [%4], %5;" ::"r"(to), "l"(&map), "r"(column), "r"(tile * ROWS), "r"(barrier), "l"(policy)
+        : "memory");
+#endif
 }
 
 __device__ __forceinline__ void prefetch_map(const TensorMap& map) {
@@ -134,39 +156,14 @@ __device__ __forceinline__ u64 evict_last() {
 __device__ __forceinline__ void wait_for_predecessor() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
 __device__ __forceinline__ void let_successor_start() { asm volatile("griddepcontrol.launch_dependents;" ::: "memory"); }
 
-// ---- the cluster ----
-
-__device__ __forceinline__ void cluster_arrive() {
-    __syncwarp();
-    asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
-}
-__device__ __forceinline__ void cluster_wait() { asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
-
-// Four floats of the shared memory of the cluster's block `rank`, at this block's address `address`.
-__device__ __forceinline__ float4 load_of_rank(u32 address, u32 rank) {
-    float4 v;
-    u32 remote;
-    asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(remote) : "r"(address), "r"(rank));
-    asm volatile("ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [%4];"
-                 : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w) : "r"(remote) : "memory");
-    return v;
-}
-
-// The cluster's sums of four neighbouring weight rows, added in rank order.
-__device__ __forceinline__ float4 sum_of_ranks(u32 address) {
-    float4 part[SPLIT];
-#pragma unroll
-    for (int r = 0; r < SPLIT; r++) part[r] = load_of_rank(address, r);
-    float4 sum = part[0];
-#pragma unroll
-    for (int r = 1; r < SPLIT; r++) {
-        sum.x += part[r].x;
-        sum.y += part[r].y;
-        sum.z += part[r].z;
-        sum.w += part[r].w;
+// A place in a ring, and the parity of the barriers' phase there.
+template <int COUNT> struct Place {
+    int stage = 0;
+    u32 parity = 0;
+    __device__ __forceinline__ void next() {
+        if (++stage == COUNT) stage = 0, parity ^= 1;
     }
-    return sum;
-}
+};
 
 // ---- wgmma ----
 
@@ -181,27 +178,90 @@ template <int PENDING> __device__ __forceinline__ void wgmma_wait() {
     asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(PENDING) : "memory");
 }
 
-#define F8(d, i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), "+f"(d[i + 6]), "+f"(d[i + 7])
+#define F4(v) "+f"(v.x), "+f"(v.y), "+f"(v.z), "+f"(v.w)
 
 // sums[64 x TOKENS] += a[64 x 16] * b[TOKENS x 16]^T
-__device__ __forceinline__ void wgmma_step(float (&d)[SUMS], u64 a, u64 b) {
+__device__ __forceinline__ void wgmma_step(float4 (&d)[GROUPS], u64 a, u64 b) {
 #if TOKENS == 64
     asm volatile(
         "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
         "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
         "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, %32, %33, 1, 1, 1, 0, 0;"
-        : F8(d, 0), F8(d, 8), F8(d, 16), F8(d, 24) : "l"(a), "l"(b));
+        : F4(d[0]), F4(d[1]), F4(d[2]), F4(d[3]), F4(d[4]), F4(d[5]), F4(d[6]), F4(d[7]) : "l"(a), "l"(b));
 #elif TOKENS == 32
     asm volatile(
         "wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 "
         "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15}, %16, %17, 1, 1, 1, 0, 0;"
-        : F8(d, 0), F8(d, 8) : "l"(a), "l"(b));
+        : F4(d[0]), F4(d[1]), F4(d[2]), F4(d[3]) : "l"(a), "l"(b));
 #else
     asm volatile(
         "wgmma.mma_async.sync.aligned.m64n16k16.f32.bf16.bf16 "
         "{%0, %1, %2, %3, %4, %5, %6, %7}, %8, %9, 1, 1, 1, 0, 0;"
-        : F8(d, 0) : "l"(a), "l"(b));
+        : F4(d[0]), F4(d[1]) : "l"(a), "l"(b));
 #endif
+}
+
+// ---- the sums of the other parts ----
+
+// A slot of the workspace holds four sums of one thread for the block that finishes them, or EMPTY until they come.
+// The data is its own flag: no fence, no counter, and the reader leaves the slot empty for the next launch.
+
+__device__ __forceinline__ void send(float4* slot, float4 v) {
+    asm volatile("st.relaxed.gpu.global.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(slot), "f"(v.x), "f"(v.y), "f"(v.z), "f"(v.w)
+                 : "memory");
+}
+
+__device__ __forceinline__ float4 look(const float4* slot) {
+    float4 v;
+    asm volatile("ld.relaxed.gpu.global.v4.f32 {%0, %1, %2, %3}, [%4];"
+                 : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w) : "l"(slot) : "memory");
+    return v;
+}
+
+__device__ __forceinline__ bool empty(float v) { return __float_as_uint(v) == EMPTY; }
+__device__ __forceinline__ bool incomplete(float4 v) { return empty(v.x) || empty(v.y) || empty(v.z) || empty(v.w); }
+__device__ __forceinline__ float never_empty(float v) { return empty(v) ? __uint_as_float(0x7FFFFFFFu) : v; }
+
+__device__ __forceinline__ float4 add(float4 a, float4 b) {
+    return make_float4(a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w);
+}
+
+// Where the part `sender` of group `group` lies among a thread's slots.
+__device__ __forceinline__ int slot_of(int group, int sender) { return (group * SPLIT + sender) * CONSUMERS; }
+
+// own[item]: this block's sums of group item * SPLIT + rank, to which it adds the other parts, in the parts' order.
+__device__ __forceinline__ void gather(float4 (&own)[ITEMS], float4* slots, int rank) {
+    float4 part[ITEMS][SPLIT];
+    bool again;
+    do {        // all at once: a look at the L2 takes long
+        again = false;
+#pragma unroll
+        for (int item = 0; item < ITEMS; item++)
+#pragma unroll
+            for (int r = 0; r < SPLIT; r++)
+                part[item][r] = r == rank || item * SPLIT + rank >= GROUPS ? own[item] : look(slots + slot_of(item * SPLIT + rank, r));
+#pragma unroll
+        for (int item = 0; item < ITEMS; item++)
+#pragma unroll
+            for (int r = 0; r < SPLIT; r++) again |= incomplete(part[item][r]);
+    } while (again);
+#pragma unroll
+    for (int item = 0; item < ITEMS; item++) {
+        own[item] = part[item][0];
+#pragma unroll
+        for (int r = 1; r < SPLIT; r++) own[item] = add(own[item], part[item][r]);
+    }
+}
+
+// The slots that this block has read are empty again.
+__device__ __forceinline__ void leave_empty(float4* slots, int rank) {
+    float nothing = __uint_as_float(EMPTY);
+#pragma unroll
+    for (int item = 0; item < ITEMS; item++)
+#pragma unroll
+        for (int r = 0; r < SPLIT; r++)
+            if (r != rank && item * SPLIT + rank < GROUPS)
+                send(slots + slot_of(item * SPLIT + rank, r), make_float4(nothing, nothing, nothing, nothing));
 }
 
 // ---- what follows the sums ----
@@ -220,182 +280,144 @@ __device__ __forceinline__ float activation(float v) {
 #endif
 }
 
-__device__ __forceinline__ float4 add(float4 a, float4 b) {
-    return make_float4(a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w);
-}
-
-__device__ __forceinline__ u32 pack_bf16(float low, float high) {
-    u32 packed;
-    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
-    return packed;
-}
-
-__device__ __forceinline__ void store(void* out, u64 at, float4 v) {
+__device__ __forceinline__ void store(void* out, u64 at, float v) {
 #if OUT_BF16
-    reinterpret_cast<uint2*>(out)[at / 4] = make_uint2(pack_bf16(v.x, v.y), pack_bf16(v.z, v.w));
+    unsigned short bits;
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(v));
+    reinterpret_cast<unsigned short*>(out)[at] = bits;
 #else
-    reinterpret_cast<float4*>(out)[at / 4] = v;
+    reinterpret_cast<float*>(out)[at] = v;
 #endif
 }
 
 // ---- the kernel ----
 
-// A block's part of the product: `count` tiles of 64 columns from column `column`, of ROWS weight rows.
-struct Part {
-    int column;
-    int count;
-    int row;
-    int rows;
-};
-
-__device__ __forceinline__ void copy_weight(u32 to, const TensorMap& map, const Part& part, int i, u32 barrier, u64 policy) {
-    int column = part.column + i * BLOCK;
-    copy_tile(to, map, column, part.row, barrier, policy);
-    if (GATED) copy_tile(to + WEIGHT_BYTES / 2, map, column, part.rows / 2 + part.row, barrier, policy);
-}
-
-extern "C" __global__ void __cluster_dims__(SPLIT, 1, 1) __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, 1)
 product(const __grid_constant__ TensorMap weight_map, const __grid_constant__ TensorMap x_map,
-        const float* __restrict__ bias, const float* residual, void* out, int tokens, int rows, int columns, int prefetch) {
-    extern __shared__ unsigned char memory[];
-    u32 weights = (shared_address(memory) + 1023) & ~1023u;
+        const float* bias, const float* residual, void* out, int tokens, int rows, int columns, float4* workspace) {
+    extern __shared__ __align__(1024) unsigned char memory[];
+    u32 weights = shared_address(memory);
     u32 xs = weights + STAGES * WEIGHT_BYTES;
-    u32 full = xs + STAGES * X_BYTES;
-    u32 empty = full + STAGES * 8;
+    u32 weight_full = xs + X_STAGES * X_BYTES, weight_empty = weight_full + STAGES * 8;
+    u32 x_full = weight_empty + STAGES * 8, x_empty = x_full + X_STAGES * 8;
 
     int rank = blockIdx.x % SPLIT;
     int tile = blockIdx.x / SPLIT;
     int blocks = (columns + BLOCK - 1) / BLOCK;
-    int first = blocks * rank / SPLIT;
-    Part part = {first * BLOCK, blocks * (rank + 1) / SPLIT - first, tile * WIDTH, rows};
-    bool producer = threadIdx.x == CONSUMERS;
-    int ahead = min(STAGES, part.count);
+    int first = blocks * rank / SPLIT, count = blocks * (rank + 1) / SPLIT - first;
 
-    if (producer) {
-        prefetch_map(weight_map);
-        for (int s = 0; s < STAGES; s++) {
-            barrier_init(full + 8 * s, 1);
-            barrier_init(empty + 8 * s, WARPGROUPS);
-        }
-        asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
-        asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-        u64 once = evict_first();
-        for (int i = 0; i < ahead; i++) {
-            barrier_expect(full + 8 * i, WEIGHT_BYTES + X_BYTES);
-            copy_weight(weights + i * WEIGHT_BYTES, weight_map, part, i, full + 8 * i, once);
-        }
-        for (int i = ahead; i < min(part.count, ahead + prefetch); i++) {
-            prefetch_tile(weight_map, part.column + i * BLOCK, part.row, once);
-            if (GATED) prefetch_tile(weight_map, part.column + i * BLOCK, rows / 2 + part.row, once);
-        }
-        prefetch_map(x_map);
+    if (threadIdx.x == WEIGHT_THREAD) {
+        for (int s = 0; s < STAGES; s++) barrier_init(weight_full + 8 * s, 1), barrier_init(weight_empty + 8 * s, WARPGROUPS);
+        barriers_are_ready();
+    }
+    if (threadIdx.x == X_THREAD) {
+        for (int s = 0; s < X_STAGES; s++) barrier_init(x_full + 8 * s, 1), barrier_init(x_empty + 8 * s, WARPGROUPS);
+        barriers_are_ready();
     }
     __syncthreads();
     let_successor_start();
+
+    if (threadIdx.x == WEIGHT_THREAD) {     // depends on no kernel in front, so it waits for none
+        u64 once = evict_first();
+        Place<STAGES> to;
+        for (int i = 0; i < count; i++, to.next()) {
+            u32 full = weight_full + 8 * to.stage;
+            if (i >= STAGES) barrier_wait(weight_empty + 8 * to.stage, to.parity ^ 1);
+            barrier_expect(full, WEIGHT_BYTES);
+            copy_weight(weights + to.stage * WEIGHT_BYTES, weight_map, (first + i) * BLOCK, tile, full, once);
+        }
+    }
+    if (threadIdx.x == X_THREAD) {
+        prefetch_map(x_map);
+        wait_for_predecessor();
+        u64 again = evict_last();
+        Place<X_STAGES> to;
+        for (int i = 0; i < count; i++, to.next()) {
+            u32 full = x_full + 8 * to.stage;
+            if (i >= X_STAGES) barrier_wait(x_empty + 8 * to.stage, to.parity ^ 1);
+            barrier_expect(full, X_BYTES);
+            copy_x(xs + to.stage * X_BYTES, x_map, (first + i) * BLOCK, full, again);
+        }
+    }
+    if (threadIdx.x >= CONSUMERS) return;
     wait_for_predecessor();
 
+    // A thread's group g of sums: two weight rows, 8 apart, by the tokens t and t + 1 = 8 g + 2 (lane % 4) + {0, 1}.
+    // Ungated those are the outputs n and n + 8; gated the gate and the up row of output n.
+    int lane = threadIdx.x % 32;
     int width = GATED ? rows / 2 : rows;
+    int n = GATED ? tile * (ROWS / 2) + threadIdx.x / 32 * 8 + lane / 4 : tile * ROWS + threadIdx.x / 32 * 16 + lane / 4;
+    bool inside = n < width, inside_8 = !GATED && n + 8 < width;
+
     float4 start[ITEMS];        // the residual, requested before the products so that it has come when they end
-
-    if (threadIdx.x >= CONSUMERS) {
-        if (producer) {
-            u64 once = evict_first(), again = evict_last();
-            for (int i = 0; i < ahead; i++) copy_tile(xs + i * X_BYTES, x_map, part.column + i * BLOCK, 0, full + 8 * i, again);
-            int stage = 0;
-            u32 parity = 0;
-            for (int i = ahead; i < part.count; i++) {
-                barrier_wait(empty + 8 * stage, parity);
-                barrier_expect(full + 8 * stage, WEIGHT_BYTES + X_BYTES);
-                copy_weight(weights + stage * WEIGHT_BYTES, weight_map, part, i, full + 8 * stage, once);
-                copy_tile(xs + stage * X_BYTES, x_map, part.column + i * BLOCK, 0, full + 8 * stage, again);
-                if (++stage == STAGES) stage = 0, parity ^= 1;
-            }
-        }
-    } else {
 #pragma unroll
-        for (int item = 0; item < ITEMS; item++) {
-            int quad = item * CONSUMERS + threadIdx.x;
-            int token = rank * PART + quad / (WIDTH / 4);
-            int n = tile * WIDTH + quad % (WIDTH / 4) * 4;
-            start[item] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-            if (residual && quad < QUADS && token < tokens && n < width)
-                start[item] = *reinterpret_cast<const float4*>(residual + (u64)token * width + n);
-        }
-
-        int warpgroup = threadIdx.x / 128;
-        float sums[SUMS];
-#pragma unroll
-        for (int j = 0; j < SUMS; j++) sums[j] = 0.0f;
-        int stage = 0, before = 0;
-        u32 parity = 0;
-        for (int i = 0; i < part.count; i++) {
-            barrier_wait(full + 8 * stage, parity);
-            u64 a = tile_descriptor(weights + stage * WEIGHT_BYTES + warpgroup * 8192);
-            u64 b = tile_descriptor(xs + stage * X_BYTES);
-            wgmma_fence();
-#pragma unroll
-            for (int k = 0; k < BLOCK / 16; k++) wgmma_step(sums, a + 2 * k, b + 2 * k);   // 32 bytes on in the swizzled row
-            wgmma_commit();
-            if (i > 0) {
-                wgmma_wait<1>();
-                if (threadIdx.x % 128 == 0) barrier_arrive(empty + 8 * before);
-            }
-            before = stage;
-            if (++stage == STAGES) stage = 0, parity ^= 1;
-        }
-        wgmma_wait<0>();
-#pragma unroll
-        for (int j = 0; j < SUMS; j++) asm volatile("" : "+f"(sums[j])::"memory");
-
-        // Every warpgroup has read its last tile: the ring becomes the partial sums, [token][weight row].
-        asm volatile("bar.sync 1, %0;" ::"n"(CONSUMERS) : "memory");
-        float* partial = reinterpret_cast<float*>(memory + (weights - shared_address(memory)));
-        int lane = threadIdx.x % 32;
-        int row = threadIdx.x / 32 * 16 + lane / 4;
-#pragma unroll
-        for (int j = 0; j < SUMS; j++) {
-            int token = j / 4 * 8 + lane % 4 * 2 + j % 2;
-            partial[token * PITCH + row + j % 4 / 2 * 8] = sums[j];
-        }
+    for (int item = 0; item < ITEMS; item++) {
+        int t = (item * SPLIT + rank) * 8 + lane % 4 * 2;
+        const float* from = residual + (u64)t * width + n;
+        bool first = residual && t < tokens, second = residual && t + 1 < tokens;
+        start[item].x = first && inside ? from[0] : 0.0f;
+        start[item].y = second && inside ? from[width] : 0.0f;
+        start[item].z = first && inside_8 ? from[8] : 0.0f;
+        start[item].w = second && inside_8 ? from[width + 8] : 0.0f;
     }
+    float bias_a = bias && inside ? bias[n] : 0.0f;
+    float bias_b = bias && inside && GATED ? bias[width + n] : bias && inside_8 ? bias[n + 8] : 0.0f;
 
-    if (SPLIT > 1) {
-        cluster_arrive();
-        cluster_wait();
-    } else {
-        __syncthreads();
-    }
-
-    float4 values[ITEMS];
-    if (threadIdx.x < CONSUMERS) {
+    float4 sums[GROUPS];
 #pragma unroll
-        for (int item = 0; item < ITEMS; item++) {
-            int quad = item * CONSUMERS + threadIdx.x;
-            int local = quad % (WIDTH / 4) * 4;
-            int n = tile * WIDTH + local;
-            if (quad >= QUADS || n >= width) continue;
-            u32 at = weights + ((rank * PART + quad / (WIDTH / 4)) * PITCH + local) * 4;
-            float4 v = sum_of_ranks(at);
-            if (bias) v = add(v, *reinterpret_cast<const float4*>(bias + n));
+    for (int g = 0; g < GROUPS; g++) sums[g] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    Place<STAGES> at;
+    Place<X_STAGES> x_at;
+    int done = 0, x_done = 0;
+    u32 own_weights = weights + threadIdx.x / 128 * 8192;
+    for (int i = 0; i < count; i++) {
+        barrier_wait(weight_full + 8 * at.stage, at.parity);
+        barrier_wait(x_full + 8 * x_at.stage, x_at.parity);
+        u64 a = tile_descriptor(own_weights + at.stage * WEIGHT_BYTES);
+        u64 b = tile_descriptor(xs + x_at.stage * X_BYTES);
+        wgmma_fence();
+#pragma unroll
+        for (int k = 0; k < BLOCK / 16; k++) wgmma_step(sums, a + 2 * k, b + 2 * k);   // 32 bytes on in the swizzled row
+        wgmma_commit();
+        if (i > 0) {
+            wgmma_wait<1>();
+            if (threadIdx.x % 128 == 0) barrier_arrive(weight_empty + 8 * done), barrier_arrive(x_empty + 8 * x_done);
+        }
+        done = at.stage, x_done = x_at.stage;
+        at.next(), x_at.next();
+    }
+    wgmma_wait<0>();
+#pragma unroll
+    for (int g = 0; g < GROUPS; g++) asm volatile("" : F4(sums[g])::"memory");
+
+    float4 own[ITEMS];
+    float4* slots = workspace + (u64)tile * slot_of(GROUPS, 0) + threadIdx.x;
+#pragma unroll
+    for (int item = 0; item < ITEMS; item++) own[item] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+#pragma unroll
+    for (int g = 0; g < GROUPS; g++) {
+        float4 v = make_float4(never_empty(sums[g].x), never_empty(sums[g].y), never_empty(sums[g].z), never_empty(sums[g].w));
+        if (g % SPLIT == rank) own[g / SPLIT] = v;
+        else send(slots + slot_of(g, rank), v);
+    }
+    if (SPLIT > 1) gather(own, slots, rank);
+
+#pragma unroll
+    for (int item = 0; item < ITEMS; item++) {
+        int t = (item * SPLIT + rank) * 8 + lane % 4 * 2;       // beyond TOKENS for a group that isn't: stores nothing
+        bool first = t < tokens, second = t + 1 < tokens;
+        u64 to = (u64)t * width + n;
+        float4 v = own[item];
+        v = make_float4(v.x + bias_a, v.y + bias_a, v.z + bias_b, v.w + bias_b);
 #if GATED
-            float4 up = sum_of_ranks(at + 4 * WIDTH);
-            if (bias) up = add(up, *reinterpret_cast<const float4*>(bias + width + n));
-            v = make_float4(silu(v.x) * up.x, silu(v.y) * up.y, silu(v.z) * up.z, silu(v.w) * up.w);
+        if (first && inside) store(out, to, silu(v.x) * v.z + start[item].x);
+        if (second && inside) store(out, to + width, silu(v.y) * v.w + start[item].y);
 #else
-            v = make_float4(activation(v.x), activation(v.y), activation(v.z), activation(v.w));
+        if (first && inside) store(out, to, activation(v.x) + start[item].x);
+        if (second && inside) store(out, to + width, activation(v.y) + start[item].y);
+        if (first && inside_8) store(out, to + 8, activation(v.z) + start[item].z);
+        if (second && inside_8) store(out, to + width + 8, activation(v.w) + start[item].w);
 #endif
-            values[item] = add(v, start[item]);
-        }
     }
-    if (SPLIT > 1) cluster_arrive();        // this block has read the others' sums
-    if (threadIdx.x < CONSUMERS) {
-#pragma unroll
-        for (int item = 0; item < ITEMS; item++) {
-            int quad = item * CONSUMERS + threadIdx.x;
-            int token = rank * PART + quad / (WIDTH / 4);
-            int n = tile * WIDTH + quad % (WIDTH / 4) * 4;
-            if (quad < QUADS && token < tokens && n < width) store(out, (u64)token * width + n, values[item]);
-        }
-    }
-    if (SPLIT > 1) cluster_wait();          // and they this block's, so it may go
+    if (SPLIT > 1) leave_empty(slots, rank);
 }

@@ -6,7 +6,7 @@ use cubecl::cuda::CudaRuntime;
 use super::launch::{Argument, Grid, launch};
 use super::module::Kernel;
 use super::tensor_map::bf16_map;
-use super::{Tensor, queue};
+use super::{Queue, Tensor, queue};
 use crate::kernels::linear::LibraryProduct;
 use crate::kernels::product::{Element, Product};
 use crate::kernels::round::round;
@@ -22,41 +22,72 @@ const MIN_TOKENS: usize = 9;
 /// Columns of a stage: a row of 128 bytes.
 const BLOCK: usize = 64;
 
+/// Blocks that fill the chip.
+const BLOCKS: usize = 132;
+
+/// Rows of the weight of a group of four warps.
+const GROUP_ROWS: usize = 64;
+
+/// Stages of `x` in shared memory.
+const X_STAGES: usize = 6;
+
 /// How the work is shared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Cut {
     /// Groups of four warps, each with 64 rows of the weight.
     warpgroups: usize,
-    /// Blocks over the columns of the same rows: a cluster.
+    /// Blocks over the columns of the same rows.
     split: usize,
-    /// Stages of the ring in shared memory.
+    /// Stages of the weight in shared memory.
     stages: usize,
 }
 
 impl Cut {
-    /// What measured best on an H100 with 64 rows.
+    /// What measured best on an H100 with 64 rows: where there are too few rows for all processors, blocks share columns.
     fn choose(product: &Product<CudaRuntime>) -> Self {
-        let (rows, columns) = (product.weight.rows, product.weight.columns);
-        let [warpgroups, split, stages] = match (rows, columns) {
-            (8192.., _) => [1, 1, 6],
-            (3072.., ..=4095) => [2, 4, 4],
-            _ => [2, 4, 8],
-        };
+        let tiles = product.weight.rows.div_ceil(GROUP_ROWS);
+        if tiles >= BLOCKS {
+            return Self {
+                warpgroups: 2,
+                split: 1,
+                stages: 8,
+            };
+        }
+        let split = (BLOCKS / tiles).clamp(1, 8);
         Self {
-            warpgroups,
-            split,
-            stages,
+            warpgroups: 1,
+            split: 1 << split.ilog2(),
+            stages: 12,
         }
     }
 
     /// Weight rows of a block.
     fn rows(self) -> usize {
-        64 * self.warpgroups
+        GROUP_ROWS * self.warpgroups
     }
 
     fn shared(self, tokens: usize) -> usize {
-        1024 + self.stages * 128 * (self.rows() + tokens) + 16 * self.stages
+        self.stages * (128 * self.rows() + 16) + X_STAGES * (128 * tokens + 16)
     }
+
+    /// Bytes by which the blocks of the same rows exchange their sums.
+    fn exchange(self, tokens: usize, rows: usize) -> usize {
+        4 * self.split * tokens * self.rows() * rows.div_ceil(self.rows())
+    }
+}
+
+/// The weight as the copy engine reads it: of a gated product eight rows of the gate, then the same ones of the up projection.
+fn weight_map(queue: &Queue<'_>, product: &Product<CudaRuntime>, cut: Cut) -> Option<Argument> {
+    let (rows, columns) = (product.weight.rows, product.weight.columns);
+    let address = queue.address(&product.weight.values.handle)?;
+    let map = if product.gated {
+        let extents = [columns, 8, 2, rows / 16];
+        let strides = [1, columns, rows / 2 * columns, 8 * columns];
+        bf16_map(address, extents, strides, [BLOCK, 8, 2, cut.rows() / 16])?
+    } else {
+        bf16_map(address, [columns, rows], [1, columns], [BLOCK, cut.rows()])?
+    };
+    Some(Argument::Map(map))
 }
 
 /// The product, or `None` where the kernel doesn't take it.
@@ -87,25 +118,26 @@ pub fn run(request: &LibraryProduct<'_, CudaRuntime>) -> Option<Tensor> {
         .map(|input| &input.handle)
         .collect();
     queue(&x.client, &x.device, &inputs, |queue| {
-        let map = |tensor: &Tensor, height, box_height| {
-            let address = queue.address(&tensor.handle)?;
-            bf16_map(address, [columns, height], [1, columns], [BLOCK, box_height])
-        };
-        let box_height = if product.gated { cut.rows() / 2 } else { cut.rows() };
+        let x_map = bf16_map(
+            queue.address(&x.handle)?,
+            [columns, tokens],
+            [1, columns],
+            [BLOCK, room],
+        )?;
         let arguments = [
-            Argument::Map(map(&product.weight.values, rows, box_height)?),
-            Argument::Map(map(&x, tokens, room)?),
+            weight_map(queue, product, cut)?,
+            Argument::Map(x_map),
             Argument::Address(queue.optional(product.bias.as_ref())?),
             Argument::Address(queue.optional(product.residual.as_ref())?),
             queue.argument(&out.handle)?,
             Argument::int(tokens)?,
             Argument::int(rows)?,
             Argument::int(columns)?,
-            Argument::Int(0),
+            queue.exchange(cut.exchange(room, rows))?,
         ];
         let grid = Grid {
             blocks: [cut.split * rows.div_ceil(cut.rows()), 1, 1],
-            threads: 128 * cut.warpgroups + 32,
+            threads: 128 * cut.warpgroups + 64,
         };
         // SAFETY: the arguments are those that the source documents, over buffers of the extents it is told.
         unsafe { launch(queue.stream, function, grid, &arguments) }
@@ -114,7 +146,7 @@ pub fn run(request: &LibraryProduct<'_, CudaRuntime>) -> Option<Tensor> {
 }
 
 /// The compiled kernel for a product; `None` where it lacks the activation or the element type.
-fn kernel(request: &LibraryProduct<'_, CudaRuntime>, cut: Cut, room: usize) -> Option<Kernel<7>> {
+fn kernel(request: &LibraryProduct<'_, CudaRuntime>, cut: Cut, room: usize) -> Option<Kernel<8>> {
     let activation = match request.product.activation {
         Activation::None => 0,
         Activation::GeluTanh => 1,
@@ -134,6 +166,7 @@ fn kernel(request: &LibraryProduct<'_, CudaRuntime>, cut: Cut, room: usize) -> O
             ("WARPGROUPS", cut.warpgroups),
             ("SPLIT", cut.split),
             ("STAGES", cut.stages),
+            ("X_STAGES", X_STAGES),
             ("GATED", usize::from(request.product.gated)),
             ("ACTIVATION", activation),
             ("OUT_BF16", bf16),

@@ -16,24 +16,22 @@
 //   grid      any; as many blocks as multiprocessors (132)
 //   block     THREADS + 32
 //   shared    STAGES * GROUP * columns * 2 bytes, dynamic; leave room for the neighbouring kernel's block
-//   attribute programmatic stream serialization allowed (and useful); right without it too
+//   attribute programmatic stream serialization allowed (and useful); right without it too. Dependents are launched
+//             at once
 //   shapes    outputs >= 1; columns a multiple of 8, at most SLICES * THREADS * 8
 //   alignment 16 bytes for x, norm and weights; 4 for the others. bias, norm, residual may be null;
 //             residual may be out. GATED: weights and bias have 2 * outputs rows (gate, then up)
 //   counter   one zero, which the launch leaves zero; not shared with a launch that may run at the same time
 // Macros
+//             best for 4096 columns: SLICES 2, GROUP 4, STAGES 3; for 12288: THREADS 512, SLICES 3, GROUP 2, STAGES 2
 //   SLICES    columns / (8 * THREADS), rounded up
 //   GROUP     rows per stage (GATED: rows of gate and up together), a power of two; GROUP * THREADS <= 1024
-//   STAGES    stages of the ring
+//   STAGES    stages of the ring, at least 2
 //   GATED     1: gated; 0: not
 //   ACTIVATION 0: none, 1: GELU (tanh), 2: SiLU
 //   THREADS   threads that multiply, a power of two (256)
-//   LEAD      dependents are launched when a block has about this many stages left to issue (4; large: at once)
 #ifndef THREADS
 #define THREADS 256
-#endif
-#ifndef LEAD
-#define LEAD 4
 #endif
 
 constexpr int WARPS = THREADS / 32;
@@ -162,14 +160,6 @@ row_product(const float* x, const unsigned short* weights, const float* norm, co
             copy_to_shared(to, from, bytes, barrier, policy);
             if (GATED) copy_to_shared(to + UNITS * row_bytes, from + static_cast<size_t>(outputs) * row_bytes, bytes, barrier, policy);
         };
-        // Dependents start to fill their rings when this kernel's last copies are about to be issued, not before:
-        // what they fetch while it runs only delays it, what they fetch between it and them costs nothing.
-        bool launched = false;
-        auto launch_near_end = [&](int group) {
-            if (launched || group + LEAD * int(gridDim.x) < groups) return;
-            launched = true;
-            asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
-        };
         int next = drawn; // the group after those in the ring, in lane 0
         if (lane == 0) {
             for (int slot = 0; slot < STAGES; slot++) {
@@ -179,7 +169,7 @@ row_product(const float* x, const unsigned short* weights, const float* norm, co
             asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
             asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
             for (int slot = 0; slot < STAGES; slot++) issue(slot, slot * gridDim.x + blockIdx.x);
-            launch_near_end(next);
+            asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
             next += draw(counter, last_draw);
         }
         __syncthreads();
@@ -207,13 +197,12 @@ row_product(const float* x, const unsigned short* weights, const float* norm, co
                 if (round == 0 && slot == 0 && norm) {
                     float total = 0.0f;
                     for (int i = 0; i < WARPS; i++) total += squares[i];
-                    scale = 1.0f / sqrtf(total / columns + epsilon);
+                    scale = rsqrtf(total / columns + epsilon);
                 }
                 float added = addend[slot], first_bias = bias_first[slot], up_bias = bias_up[slot];
                 __syncwarp();
                 if (lane == 0) {
                     issue(slot, next);
-                    launch_near_end(next);
                     if (next < groups) next = drawn + draw(counter, last_draw);
                 }
                 __syncwarp();

@@ -25,7 +25,7 @@ const COLUMNS: usize = 8;
 const MAX_SLICES: usize = 4;
 
 /// Fewest outputs that keep all processors busy.
-const MIN_OUTPUTS: usize = 1024;
+pub(super) const MIN_OUTPUTS: usize = 1024;
 
 /// How the work is shared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,12 +44,7 @@ impl Cut {
     /// What measured best on an H100, or `None` for rows that are too long.
     fn choose(product: &Product<CudaRuntime>) -> Option<Self> {
         let columns = product.weight.columns;
-        let [threads, group] = match (columns, product.gated) {
-            (..=8192, true) => [256, 4],
-            (..=8192, false) => [256, 2],
-            (_, true) => [512, 2],
-            (_, false) => [512, 1],
-        };
+        let [threads, group] = if columns <= 8192 { [256, 4] } else { [512, 2] };
         let slices = columns.div_ceil(threads * COLUMNS);
         let stages = (RING / (2 * group * columns)).min(MAX_STAGES);
         (slices <= MAX_SLICES && stages > 1).then_some(Self {
@@ -110,15 +105,18 @@ pub fn run(request: &LibraryProduct<'_, CudaRuntime>) -> Option<Tensor> {
     Some(out)
 }
 
+/// The kernels' number of an activation, `None` where they lack it. A gated product's is that of its gate.
+pub(super) fn activation(product: &Product<CudaRuntime>) -> Option<usize> {
+    match (product.gated, product.activation) {
+        (true, _) | (false, Activation::Silu) => Some(2),
+        (false, Activation::None) => Some(0),
+        (false, Activation::GeluTanh) => Some(1),
+        (false, Activation::GeluErf) => None,
+    }
+}
+
 /// The compiled kernel for a product; `None` where it lacks the activation.
-fn kernel(product: &Product<CudaRuntime>, cut: Cut) -> Option<Kernel<7>> {
-    // A gated product's activation is that of its gate.
-    let activation = match (product.gated, product.activation) {
-        (true, _) | (false, Activation::Silu) => 2,
-        (false, Activation::None) => 0,
-        (false, Activation::GeluTanh) => 1,
-        (false, Activation::GeluErf) => return None,
-    };
+fn kernel(product: &Product<CudaRuntime>, cut: Cut) -> Option<Kernel<6>> {
     Some(Kernel {
         source: include_str!("row_product.cu"),
         entry: "row_product",
@@ -128,9 +126,7 @@ fn kernel(product: &Product<CudaRuntime>, cut: Cut) -> Option<Kernel<7>> {
             ("STAGES", cut.stages),
             ("THREADS", cut.threads),
             ("GATED", usize::from(product.gated)),
-            ("ACTIVATION", activation),
-            // Dependents are launched at once.
-            ("LEAD", 10_000),
+            ("ACTIVATION", activation(product)?),
         ],
         shared: 2 * cut.stages * cut.group * product.weight.columns,
     })
