@@ -273,3 +273,29 @@ fn rotation(head_dim: usize) -> Kernel<1> {
         shared: 0,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::cuda::hopper::module::assert_compiles;
+
+    #[test]
+    fn every_tile_compiles() {
+        for head_dim in [64, 72, 80, 96, 128] {
+            for (group, causal) in [(1, false), (1, true), (4, true), (6, true)] {
+                assert_compiles(&Tile::choose(head_dim, group, causal).unwrap().kernel());
+            }
+            assert_compiles(&rotation(head_dim));
+        }
+        assert_eq!(Tile::choose(40, 1, true), None);
+    }
+
+    #[test]
+    fn no_more_blocks_than_there_is_work() {
+        let tile = Tile::choose(72, 1, false).unwrap();
+        assert_eq!(tile.blocks(16 * 16, 720, 132), 132);
+        assert_eq!(tile.blocks(2, 48, 132), 4);
+        let tile = Tile::choose(128, 4, true).unwrap();
+        assert_eq!(tile.blocks(32, 17, 132), 8);
+    }
+}

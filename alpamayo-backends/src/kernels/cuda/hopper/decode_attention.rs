@@ -94,3 +94,14 @@ pub(super) fn decode(prepare: &Prepared<'_>, request: &Attention<'_>) -> Option<
     })?;
     Some(output(prepare, out, DType::F32))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::cuda::hopper::module::assert_compiles;
+
+    #[test]
+    fn any_number_of_samples_compiles() {
+        (1..=MAX_SAMPLES).for_each(|samples| assert_compiles(&kernel(samples)));
+    }
+}

@@ -148,7 +148,7 @@ extern "C" __global__ void __cluster_dims__(SPLITS, 1, 1) __launch_bounds__(384,
             auto begin_keys = [&](int step) {
                 const int buffer = schedule.buffer(pass, step), parity = schedule.use(pass, step) & 1;
                 wait(shared + KEYS_FULL + 8 * buffer, parity);
-                if (schedule.tile(step) >= tail_tile) wait(shared + TAIL_FULL + 8 * buffer, parity);
+                wait(shared + TAIL_FULL + 8 * buffer, parity);
                 const u64 keys = descriptor(shared + TILES + 2 * buffer * TILE_BYTES, 16);
                 pin(s);
                 pin(rows.output);

@@ -4,7 +4,7 @@ use burn::tensor::DType;
 use cubecl::server::Handle;
 
 use super::launch::{Argument, Grid, launch};
-use super::module::{Function, Kernel};
+use super::module::Kernel;
 use super::tensor_map::bf16_map;
 use super::tokens::{Attention, HEAD_DIM, Parameters, Prepared, inputs, output};
 use super::{Queue, Tensor, queue};
@@ -24,10 +24,9 @@ const BOX_KEYS: usize = 40;
 /// Rows of a clip that a cluster takes in turn, with the prompt read once.
 const MAX_ROWS_PER_CLUSTER: usize = 2;
 
-fn function(prepare: &Prepared<'_>) -> Option<Function> {
+fn kernel(heads: usize, key_value_heads: usize, bf16: bool) -> Kernel<5> {
     const BUFFERS: usize = 4;
-    let attention = prepare.attention;
-    let kernel = Kernel {
+    Kernel {
         source: concat!(
             include_str!("hopper.cu"),
             include_str!("expert_parts.cu"),
@@ -35,15 +34,14 @@ fn function(prepare: &Prepared<'_>) -> Option<Function> {
         ),
         entry: "expert_attention",
         definitions: [
-            ("HEADS", attention.num_heads),
-            ("KEY_VALUE_HEADS", attention.num_key_value_heads),
-            ("QKV_BF16", usize::from(prepare.qkv.dtype == DType::BF16)),
+            ("HEADS", heads),
+            ("KEY_VALUE_HEADS", key_value_heads),
+            ("QKV_BF16", usize::from(bf16)),
             ("SPLITS", SPLITS),
             ("BUFFERS", BUFFERS),
         ],
         shared: 67_616 + 40_992 * BUFFERS,
-    };
-    kernel.function(&prepare.qkv.device)
+    }
 }
 
 /// A prompt's keys or values as the copy engine reads them.
@@ -81,7 +79,8 @@ pub(super) fn expert(prepare: &Prepared<'_>, request: &Attention<'_>) -> Option<
     }
     let rows_per_cluster = request.samples.min(MAX_ROWS_PER_CLUSTER);
     let parameters = Parameters::of(prepare)?;
-    let function = function(prepare)?;
+    let kernel = kernel(problem.heads, problem.key_value_heads, prepare.qkv.dtype == DType::BF16);
+    let function = kernel.function(&prepare.qkv.device)?;
     let out = prepare.qkv.client.empty(2 * prepare.rows() * problem.heads * HEAD_DIM);
     let inputs = inputs(prepare, request);
     queue(&prepare.qkv.client, &prepare.qkv.device, &inputs, |queue| {
@@ -119,4 +118,19 @@ pub(super) fn expert(prepare: &Prepared<'_>, request: &Attention<'_>) -> Option<
         unsafe { launch(queue.stream, function, grid, &arguments) }
     })?;
     Some(output(prepare, out, DType::BF16))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::cuda::hopper::module::assert_compiles;
+
+    #[test]
+    fn groups_of_all_sizes_compile() {
+        for (heads, key_value_heads) in [(16, 8), (8, 8), (6, 2), (8, 1)] {
+            for bf16 in [false, true] {
+                assert_compiles(&kernel(heads, key_value_heads, bf16));
+            }
+        }
+    }
 }

@@ -248,3 +248,54 @@ unsafe fn machine_code(program: nvrtc::sys::nvrtcProgram) -> Option<Vec<u8>> {
         Some(binary)
     }
 }
+
+/// That the kernel compiles and is what its entry says, where the compiler is; it needs no device.
+#[cfg(test)]
+pub(super) fn assert_compiles<const N: usize>(kernel: &Kernel<N>) {
+    if compiler().is_none() {
+        return eprintln!("not checked: NVRTC is missing");
+    }
+    let binary = compile(kernel.source, &kernel.options());
+    let found = binary.is_some_and(|binary| {
+        let entry = kernel.entry.as_bytes();
+        is_elf(&binary) && binary.windows(entry.len()).any(|window| window == entry)
+    });
+    assert!(found, "{} with {:?}", kernel.entry, kernel.definitions);
+    assert!(
+        kernel.shared <= 227 << 10,
+        "{} with {:?}",
+        kernel.entry,
+        kernel.definitions
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn broken_sources_are_none() {
+        if compiler().is_some() {
+            assert_eq!(compile("extern \"C\" __global__ void broken(", &[]), None);
+        }
+    }
+
+    #[test]
+    fn machine_code_is_kept_whole_or_not_at_all() {
+        let directory = std::env::temp_dir().join(format!("alpamayo-kept-{}", std::process::id()));
+        let path = directory.join("kernel.cubin");
+        keep(&path, b"\x7fELF and more");
+        assert_eq!(std::fs::read(&path).unwrap(), b"\x7fELF and more");
+        assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 1);
+        std::fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
+    fn what_differs_is_kept_apart() {
+        if compiler().is_some() {
+            let options = ["-DA=1".to_owned()];
+            assert_ne!(place("a", &options), place("b", &options));
+            assert_ne!(place("a", &options), place("a", &[]));
+        }
+    }
+}

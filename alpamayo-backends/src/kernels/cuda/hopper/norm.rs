@@ -28,14 +28,8 @@ pub fn run(request: &RmsNormRows<'_, cubecl::cuda::CudaRuntime>) -> Option<Tenso
     if !takes {
         return None;
     }
-    let kernel = Kernel {
-        source: include_str!("norm.cu"),
-        entry: "rms_norm",
-        definitions: [("THREADS", THREADS), ("SLICES", slices)],
-        shared: 0,
-    };
     let x = request.x;
-    let function = kernel.function(&x.device)?;
+    let function = kernel(slices).function(&x.device)?;
     let out = empty(x, rows, columns, DType::BF16);
     queue(&x.client, &x.device, &[&x.handle], |queue| {
         let arguments = [
@@ -53,4 +47,24 @@ pub fn run(request: &RmsNormRows<'_, cubecl::cuda::CudaRuntime>) -> Option<Tenso
         unsafe { launch(queue.stream, function, grid, &arguments) }
     })?;
     Some(out)
+}
+
+fn kernel(slices: usize) -> Kernel<2> {
+    Kernel {
+        source: include_str!("norm.cu"),
+        entry: "rms_norm",
+        definitions: [("THREADS", THREADS), ("SLICES", slices)],
+        shared: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::cuda::hopper::module::assert_compiles;
+
+    #[test]
+    fn rows_of_any_length_compile() {
+        (1..=MAX_SLICES).for_each(|slices| assert_compiles(&kernel(slices)));
+    }
 }

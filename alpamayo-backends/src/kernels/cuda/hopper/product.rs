@@ -33,7 +33,7 @@ const X_STAGES: usize = 6;
 
 /// How the work is shared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Cut {
+pub(super) struct Cut {
     /// Groups of four warps, each with 64 rows of the weight.
     warpgroups: usize,
     /// Blocks over the columns of the same rows.
@@ -44,8 +44,8 @@ struct Cut {
 
 impl Cut {
     /// What measured best on an H100 with 64 rows: where there are too few rows for all processors, blocks share columns.
-    fn choose(product: &Product<CudaRuntime>) -> Self {
-        let tiles = product.weight.rows.div_ceil(GROUP_ROWS);
+    fn choose(rows: usize) -> Self {
+        let tiles = rows.div_ceil(GROUP_ROWS);
         if tiles >= BLOCKS {
             return Self {
                 warpgroups: 2,
@@ -103,9 +103,9 @@ pub fn run(request: &LibraryProduct<'_, CudaRuntime>) -> Option<Tensor> {
     if !takes {
         return None;
     }
-    let cut = Cut::choose(product);
-    let room = tokens.next_power_of_two().max(16);
-    let function = kernel(request, cut, room)?.function(&request.x.device)?;
+    let cut = Cut::choose(rows);
+    let variant = Variant::of(request, tokens)?;
+    let (room, function) = (variant.room, variant.kernel(cut).function(&request.x.device)?);
     let x = match request.x.dtype {
         DType::BF16 => request.x.clone(),
         DType::F32 => round(request.x),
@@ -145,32 +145,82 @@ pub fn run(request: &LibraryProduct<'_, CudaRuntime>) -> Option<Tensor> {
     Some(out)
 }
 
-/// The compiled kernel for a product; `None` where it lacks the activation or the element type.
-fn kernel(request: &LibraryProduct<'_, CudaRuntime>, cut: Cut, room: usize) -> Option<Kernel<8>> {
-    let activation = match request.product.activation {
-        Activation::None => 0,
-        Activation::GeluTanh => 1,
-        Activation::Silu => 2,
-        _ => return None,
-    };
-    let bf16 = match request.dtype {
-        DType::F32 => 0,
-        DType::BF16 => 1,
-        _ => return None,
-    };
-    Some(Kernel {
-        source: include_str!("product.cu"),
-        entry: "product",
-        definitions: [
-            ("TOKENS", room),
-            ("WARPGROUPS", cut.warpgroups),
-            ("SPLIT", cut.split),
-            ("STAGES", cut.stages),
-            ("X_STAGES", X_STAGES),
-            ("GATED", usize::from(request.product.gated)),
-            ("ACTIVATION", activation),
-            ("OUT_BF16", bf16),
-        ],
-        shared: cut.shared(room),
-    })
+/// What is compiled for a product besides its cut.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Variant {
+    gated: bool,
+    activation: usize,
+    bf16: bool,
+    /// Most rows of `x`.
+    room: usize,
+}
+
+impl Variant {
+    /// `None` where the kernel lacks the activation or the element type.
+    fn of(request: &LibraryProduct<'_, CudaRuntime>, tokens: usize) -> Option<Self> {
+        Some(Self {
+            gated: request.product.gated,
+            activation: match request.product.activation {
+                Activation::None => 0,
+                Activation::GeluTanh => 1,
+                Activation::Silu => 2,
+                Activation::GeluErf => return None,
+            },
+            bf16: match request.dtype {
+                DType::F32 => false,
+                DType::BF16 => true,
+                _ => return None,
+            },
+            room: tokens.next_power_of_two().max(16),
+        })
+    }
+
+    pub(super) fn kernel(self, cut: Cut) -> Kernel<8> {
+        Kernel {
+            source: include_str!("product.cu"),
+            entry: "product",
+            definitions: [
+                ("TOKENS", self.room),
+                ("WARPGROUPS", cut.warpgroups),
+                ("SPLIT", cut.split),
+                ("STAGES", cut.stages),
+                ("X_STAGES", X_STAGES),
+                ("GATED", usize::from(self.gated)),
+                ("ACTIVATION", self.activation),
+                ("OUT_BF16", usize::from(self.bf16)),
+            ],
+            shared: cut.shared(self.room),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::cuda::hopper::module::assert_compiles;
+
+    #[test]
+    fn every_cut_compiles() {
+        for (rows, gated, activation) in [(16_512, true, 0), (4096, false, 2), (2048, false, 1), (256, false, 0)] {
+            for (room, bf16) in [(16, false), (32, true), (64, false)] {
+                let variant = Variant {
+                    gated,
+                    activation,
+                    bf16,
+                    room,
+                };
+                assert_compiles(&variant.kernel(Cut::choose(rows)));
+            }
+        }
+    }
+
+    #[test]
+    fn blocks_fill_the_chip_without_too_many_waiting_for_each_other() {
+        for rows in [16, 256, 2048, 4096, 6144, 8256, 16_512, 155_696] {
+            let cut = Cut::choose(rows);
+            let blocks = cut.split * rows.div_ceil(cut.rows());
+            assert!(cut.split == 1 || blocks <= BLOCKS, "{rows}: {cut:?}");
+            assert!(cut.shared(MAX_TOKENS) <= 227 << 10, "{rows}: {cut:?}");
+        }
+    }
 }

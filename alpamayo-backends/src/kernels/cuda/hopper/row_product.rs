@@ -42,8 +42,7 @@ struct Cut {
 
 impl Cut {
     /// What measured best on an H100, or `None` for rows that are too long.
-    fn choose(product: &Product<CudaRuntime>) -> Option<Self> {
-        let columns = product.weight.columns;
+    fn choose(columns: usize) -> Option<Self> {
         let [threads, group] = if columns <= 8192 { [256, 4] } else { [512, 2] };
         let slices = columns.div_ceil(threads * COLUMNS);
         let stages = (RING / (2 * group * columns)).min(MAX_STAGES);
@@ -69,8 +68,9 @@ pub fn run(request: &LibraryProduct<'_, CudaRuntime>) -> Option<Tensor> {
     if !takes {
         return None;
     }
-    let cut = Cut::choose(product)?;
-    let function = kernel(product, cut)?.function(&request.x.device)?;
+    let cut = Cut::choose(columns)?;
+    let kernel = kernel(cut, columns, product.gated, activation(product)?);
+    let function = kernel.function(&request.x.device)?;
     let x = request.x;
     let out = empty(x, 1, outputs, DType::F32);
     let (norm, epsilon) = match &product.norm {
@@ -115,9 +115,8 @@ pub(super) fn activation(product: &Product<CudaRuntime>) -> Option<usize> {
     }
 }
 
-/// The compiled kernel for a product; `None` where it lacks the activation.
-fn kernel(product: &Product<CudaRuntime>, cut: Cut) -> Option<Kernel<6>> {
-    Some(Kernel {
+fn kernel(cut: Cut, columns: usize, gated: bool, activation: usize) -> Kernel<6> {
+    Kernel {
         source: include_str!("row_product.cu"),
         entry: "row_product",
         definitions: [
@@ -125,9 +124,27 @@ fn kernel(product: &Product<CudaRuntime>, cut: Cut) -> Option<Kernel<6>> {
             ("GROUP", cut.group),
             ("STAGES", cut.stages),
             ("THREADS", cut.threads),
-            ("GATED", usize::from(product.gated)),
-            ("ACTIVATION", activation(product)?),
+            ("GATED", usize::from(gated)),
+            ("ACTIVATION", activation),
         ],
-        shared: 2 * cut.stages * cut.group * product.weight.columns,
-    })
+        shared: 2 * cut.stages * cut.group * columns,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::cuda::hopper::module::assert_compiles;
+
+    #[test]
+    fn every_cut_compiles() {
+        for columns in [8, 520, 2048, 4096, 8192, 8256, 12_288] {
+            let cut = Cut::choose(columns).unwrap();
+            assert!(cut.slices * cut.threads * COLUMNS >= columns, "{columns}: {cut:?}");
+            for (gated, activation) in [(true, 2), (false, 0), (false, 1)] {
+                assert_compiles(&kernel(cut, columns, gated, activation));
+            }
+        }
+        assert_eq!(Cut::choose(100_000), None);
+    }
 }

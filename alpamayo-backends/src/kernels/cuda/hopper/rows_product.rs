@@ -8,7 +8,7 @@ use super::module::Kernel;
 use super::row_product::{MIN_OUTPUTS, activation};
 use super::{Tensor, processors, queue};
 use crate::kernels::linear::LibraryProduct;
-use crate::kernels::product::{Element, Product};
+use crate::kernels::product::Element;
 use crate::kernels::tensors::{empty, extents};
 
 /// Threads of a block.
@@ -31,8 +31,8 @@ struct Cut {
 
 impl Cut {
     /// What measured best on an H100 of what fits so many rows.
-    fn choose(product: &Product<CudaRuntime>, rows: usize) -> Option<Self> {
-        let cuts = if product.weight.rows > 4096 {
+    fn choose(weight_rows: usize, rows: usize) -> Option<Self> {
+        let cuts = if weight_rows > 4096 {
             [[48, 512, 3], [48, 256, 5]]
         } else {
             [[32, 512, 4], [32, 256, 8]]
@@ -65,9 +65,10 @@ pub fn run(request: &LibraryProduct<'_, CudaRuntime>) -> Option<Tensor> {
     if !takes {
         return None;
     }
-    let cut = Cut::choose(product, rows)?;
+    let cut = Cut::choose(product.weight.rows, rows)?;
     let x = request.x;
-    let function = kernel(product, cut)?.function(&x.device)?;
+    let kernel = kernel(cut, product.gated, activation(product)?);
+    let function = kernel.function(&x.device)?;
     let out = empty(x, rows, outputs, DType::F32);
     let (norm, epsilon) = match &product.norm {
         Some((norm, epsilon)) => (Some(norm), *epsilon as f32),
@@ -100,9 +101,8 @@ pub fn run(request: &LibraryProduct<'_, CudaRuntime>) -> Option<Tensor> {
     Some(out)
 }
 
-/// The compiled kernel for a product; `None` where it lacks the activation.
-fn kernel(product: &Product<CudaRuntime>, cut: Cut) -> Option<Kernel<8>> {
-    Some(Kernel {
+fn kernel(cut: Cut, gated: bool, activation: usize) -> Kernel<8> {
+    Kernel {
         source: include_str!("rows_product.cu"),
         entry: "rows_product",
         definitions: [
@@ -111,11 +111,27 @@ fn kernel(product: &Product<CudaRuntime>, cut: Cut) -> Option<Kernel<8>> {
             ("CHUNK", cut.chunk),
             ("STAGES", cut.stages),
             ("THREADS", THREADS),
-            ("GATED", usize::from(product.gated)),
-            ("ACTIVATION", activation(product)?),
+            ("GATED", usize::from(gated)),
+            ("ACTIVATION", activation),
             // Dependents are launched at once.
             ("LEAD", 10_000),
         ],
         shared: cut.shared(),
-    })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::cuda::hopper::module::assert_compiles;
+
+    #[test]
+    fn every_cut_fits_and_compiles() {
+        for rows in 2..=8 {
+            for (weight_rows, gated, activation) in [(24_576, true, 2), (4096, false, 0)] {
+                let cut = Cut::choose(weight_rows, rows).unwrap();
+                assert_compiles(&kernel(cut, gated, activation));
+            }
+        }
+    }
 }
