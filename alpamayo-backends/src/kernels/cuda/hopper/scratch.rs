@@ -1,6 +1,7 @@
 //! Memory that launches of a stream share, and leave as they find it.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{LazyLock, Mutex};
 
 use cudarc::driver::{result, sys};
@@ -36,11 +37,10 @@ pub(super) fn exchange(stream: sys::CUstream, bytes: usize) -> Option<u64> {
 /// The context of the stream has to be current.
 fn with_scratch<T>(stream: sys::CUstream, run: impl FnOnce(&mut Scratch) -> Option<T>) -> Option<T> {
     let mut streams = STREAMS.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    let key = stream as usize;
-    if !streams.contains_key(&key) {
-        streams.insert(key, Scratch::new(stream)?);
-    }
-    run(streams.get_mut(&key)?)
+    run(match streams.entry(stream as usize) {
+        Entry::Occupied(scratch) => scratch.into_mut(),
+        Entry::Vacant(place) => place.insert(Scratch::new(stream)?),
+    })
 }
 
 impl Scratch {
