@@ -196,7 +196,7 @@ impl Library {
                 None => product.weight.values.clone(),
             };
             let weight = address(&weight)?;
-            let addresses = whole.from_row(first, shape.output.size());
+            let addresses = whole.at_row(first, shape.output.size());
             self.enqueue(request, &plan, Addresses { weight, ..addresses })?;
         }
         Some(out)
@@ -289,7 +289,7 @@ struct Addresses {
 
 impl Addresses {
     /// Those of the result's columns from the weight's row `first` on, elements of so many bytes.
-    fn from_row(self, first: usize, size: usize) -> Self {
+    fn at_row(self, first: usize, size: usize) -> Self {
         let offset = (first * size) as u64;
         Self {
             residual: self.residual + offset,
