@@ -102,6 +102,7 @@ fn print_memory(summary: &CheckpointSummary) {
             need.backend, need.weights, need.cache
         );
     }
+    println!("\nOn CUDA, token embeddings beside weights of few bits are in the host's memory.");
 }
 
 fn print_problems(summary: &CheckpointSummary) {

@@ -42,6 +42,7 @@ mod rotary;
 pub mod storage;
 #[cfg(test)]
 mod test_data;
+pub mod token_table;
 pub mod vision;
 
 pub use error::{Error, Result};
@@ -49,3 +50,4 @@ pub use network::Network;
 pub use observer::{Event, Observer};
 pub use parameters::ParameterSource;
 pub use pipeline::{Alpamayo, DriveOptions, LoadOptions, Plan, View};
+pub use token_table::TablePlacement;

@@ -4,6 +4,7 @@ use alpamayo_backends::ModelBackend;
 use alpamayo_backends::layers::{Linear, Norm, RmsNorm, Weight};
 
 use crate::error::Result;
+use crate::token_table::TokenTable;
 
 /// A source of parameters: a checkpoint, or a random initialiser.
 ///
@@ -24,6 +25,14 @@ pub trait ParameterSource<B: ModelBackend> {
     /// # Errors
     /// As [`linear`](Self::linear).
     fn embedding(&mut self, field: &str, rows: usize, features: usize) -> Result<Weight<B>>;
+
+    /// The table of token embeddings, `[rows, features]`; on the device, unless the source was told otherwise.
+    ///
+    /// # Errors
+    /// As [`linear`](Self::linear).
+    fn token_table(&mut self, field: &str, rows: usize, features: usize) -> Result<TokenTable<B>> {
+        self.embedding(field, rows, features).map(TokenTable::Device)
+    }
 
     /// An RMSNorm's weight `[features]`.
     ///

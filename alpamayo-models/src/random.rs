@@ -1,12 +1,17 @@
 //! Random parameters, made on the device: for measuring at any size without a checkpoint.
 
+use std::sync::Arc;
+
 use alpamayo_backends::ModelBackend;
-use alpamayo_backends::layers::{Linear, Norm, RmsNorm, Weight, WeightFormat};
+use alpamayo_backends::layers::{Linear, Norm, RmsNorm, SourceType, Weight, WeightFormat};
 use burn::tensor::Tensor;
+use half::bf16;
+use rayon::prelude::*;
 
 use crate::error::Result;
 use crate::parameters::ParameterSource;
 use crate::storage::stored_format;
+use crate::token_table::{HostTable, TablePlacement, TokenTable};
 
 /// A source of random parameters.
 ///
@@ -15,12 +20,25 @@ use crate::storage::stored_format;
 pub struct RandomParameters<'a, B: ModelBackend> {
     device: &'a B::Device,
     format: WeightFormat,
+    token_table: TablePlacement,
 }
 
 impl<'a, B: ModelBackend> RandomParameters<'a, B> {
     /// Random parameters on `device`, weights stored in `format`.
     pub fn new(device: &'a B::Device, format: WeightFormat) -> Self {
-        Self { device, format }
+        Self {
+            device,
+            format,
+            token_table: TablePlacement::Device,
+        }
+    }
+
+    /// The source, with the token embeddings kept there.
+    pub fn with_token_table(self, placement: TablePlacement) -> Self {
+        Self {
+            token_table: placement,
+            ..self
+        }
     }
 
     /// A random weight in memory of its own, as an import's: a pool's pages would be larger than what lies in them.
@@ -52,6 +70,17 @@ impl<B: ModelBackend> ParameterSource<B> for RandomParameters<'_, B> {
         self.weight(field, rows, features, 1.0)
     }
 
+    fn token_table(&mut self, field: &str, rows: usize, features: usize) -> Result<TokenTable<B>> {
+        match self.token_table {
+            TablePlacement::Device => self.embedding(field, rows, features).map(TokenTable::Device),
+            TablePlacement::Host => {
+                let bytes = Arc::new(random_bf16(rows * features));
+                let format = stored_format(field, self.format);
+                HostTable::new(bytes, SourceType::Bf16, [rows, features], format).map(TokenTable::Host)
+            }
+        }
+    }
+
     fn rms_norm(&mut self, _field: &str, features: usize, epsilon: f64) -> Result<RmsNorm<B>> {
         Ok(RmsNorm::new(self.ones(features), epsilon))
     }
@@ -67,4 +96,30 @@ impl<B: ModelBackend> ParameterSource<B> for RandomParameters<'_, B> {
     fn device(&self) -> &B::Device {
         self.device
     }
+}
+
+/// Bytes of so many bf16 values, uniform in ±1, made by all cores.
+fn random_bf16(count: usize) -> Vec<u8> {
+    let mut bytes = vec![0; 2 * count];
+    bytes
+        .par_chunks_mut(8)
+        .enumerate()
+        .with_min_len(1 << 16)
+        .for_each(|(number, values)| {
+            let mut bits = mixed(number as u64);
+            for value in values.chunks_exact_mut(2) {
+                let uniform = f32::from(bits as i16) / 32_768.0;
+                value.copy_from_slice(&bf16::from_f32(uniform).to_le_bytes());
+                bits >>= 16;
+            }
+        });
+    bytes
+}
+
+/// SplitMix64's number of that index.
+fn mixed(index: u64) -> u64 {
+    let mut bits = index.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    bits ^ (bits >> 31)
 }

@@ -18,8 +18,11 @@ pub fn stored_format(field: &str, asked: WeightFormat) -> WeightFormat {
     }
 }
 
+/// The field of the token embeddings.
+pub(crate) const TOKEN_TABLE: &str = "decoder.embed_tokens";
+
 /// Fields whose rows are looked up.
-const TABLES: [&str; 2] = ["decoder.embed_tokens", "vision.pos_embed"];
+const TABLES: [&str; 2] = [TOKEN_TABLE, "vision.pos_embed"];
 
 #[cfg(test)]
 mod tests {

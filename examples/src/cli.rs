@@ -111,6 +111,7 @@ impl ModelArguments {
         LoadOptions {
             weight_format: self.backend.weights.map(Into::into),
             cache_format: self.backend.cache.map(Into::into),
+            token_table: None,
             vlm: self.vlm.clone(),
             tokenizer: self.tokenizer.clone(),
             progress: Some(Box::new(move |progress| {

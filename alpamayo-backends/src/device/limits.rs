@@ -5,6 +5,8 @@
 pub struct Limits {
     /// Bytes of the device's memory.
     pub memory: Option<u64>,
+    /// Whether that memory is the device's own, not the host's.
+    pub own_memory: Option<bool>,
     /// Bytes that one kernel can read as one buffer: the largest weight.
     pub largest_buffer: Option<u64>,
     /// Buffers of one kernel.

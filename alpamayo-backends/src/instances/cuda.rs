@@ -26,6 +26,10 @@ impl KernelRuntime for CudaRuntime {
         cuda_devices::memory(device)
     }
 
+    fn has_own_memory(device: &CudaDevice) -> Option<bool> {
+        cuda_devices::has_own_memory(device)
+    }
+
     fn has_library(device: &CudaDevice) -> bool {
         cublaslt::is_present(device)
     }

@@ -37,3 +37,12 @@ pub(crate) fn memory(device: &CudaDevice) -> Option<u64> {
         .ok()
         .map(|bytes| bytes as u64)
 }
+
+/// Whether a device's memory is its own: that of a system on a chip (Jetson) is the host's.
+pub(crate) fn has_own_memory(device: &CudaDevice) -> Option<bool> {
+    let device = result::device::get(i32::try_from(device.index).ok()?).ok()?;
+    let attribute = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_INTEGRATED;
+    // SAFETY: the device was just given by the driver.
+    let integrated = unsafe { result::device::get_attribute(device, attribute) };
+    integrated.ok().map(|integrated| integrated == 0)
+}

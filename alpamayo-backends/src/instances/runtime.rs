@@ -43,6 +43,11 @@ pub trait KernelRuntime: CubeRuntime {
         None
     }
 
+    /// Whether the device's memory is its own, not the host's, where the platform tells.
+    fn has_own_memory(_device: &Self::Device) -> Option<bool> {
+        None
+    }
+
     /// Whether the platform has a library of matrix products on this device.
     fn has_library(_device: &Self::Device) -> bool {
         false

@@ -10,4 +10,12 @@ use super::KernelRuntime;
 /// Burn's wgpu backend without fusion or autotuning.
 pub type Wgpu = CubeBackend<WgpuRuntime, f32, i32, u32>;
 
-impl KernelRuntime for WgpuRuntime {}
+impl KernelRuntime for WgpuRuntime {
+    fn has_own_memory(device: &WgpuDevice) -> Option<bool> {
+        match device {
+            WgpuDevice::DiscreteGpu(_) => Some(true),
+            WgpuDevice::IntegratedGpu(_) | WgpuDevice::Cpu => Some(false),
+            _ => None,
+        }
+    }
+}

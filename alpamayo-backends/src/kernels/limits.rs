@@ -87,6 +87,7 @@ pub fn device_limits<R: KernelRuntime>(device: &R::Device) -> Limits {
     let (x, y, z) = hardware.max_cube_count;
     Limits {
         memory: R::memory(device),
+        own_memory: R::has_own_memory(device),
         largest_buffer: Some(properties.memory.max_page_size),
         buffers: Some(hardware.max_bindings),
         workgroup_units: Some(hardware.max_units_per_cube),

@@ -29,7 +29,8 @@ type Cube<R, F, I, BT> = CubeBackend<R, F, I, BT>;
 
 /// What a platform's library is asked to compute: `residual + activation(x · weightᵀ + bias)`.
 ///
-/// With bf16 weights `x` is bf16, otherwise both are f32; sums are f32.
+/// With bf16 weights `x` is bf16, and so it is with weights of few bits that can be widened to bf16, which the library does part by
+/// part; otherwise both are f32. Sums are f32.
 pub struct LibraryProduct<'a, R: CubeRuntime> {
     /// `[tokens, in]`.
     pub x: &'a CubeTensor<R>,
@@ -117,7 +118,8 @@ pub fn norm_gate_up<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolEl
     }
 }
 
-/// The product of a linear layer with so many rows; a weight of few bits is widened first where its kernels don't take them.
+/// The product of a linear layer with so many rows; a weight of few bits is widened first where neither its kernels nor a library
+/// take them.
 fn product_of<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement>(
     tokens: usize,
     linear: &Linear<Cube<R, F, I, BT>>,
@@ -126,7 +128,7 @@ fn product_of<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement>
     let product = Product::new(linear, activation)?;
     let library = R::has_library(&product.weight.values.device);
     Some(match Kernel::choose(tokens, &product) {
-        Kernel::Many if library || tokens > MAX_PACKED_TOKENS => quantized::widened(product),
+        Kernel::Many if !library && tokens > MAX_PACKED_TOKENS => quantized::widened(product),
         _ => product,
     })
 }
@@ -191,10 +193,15 @@ fn multiply_into<R: KernelRuntime>(x: CubeTensor<R>, product: &Product<R>, dtype
 
 /// A product of many rows by our own tiles, on matrix units where rows are bf16 and there are any.
 fn tiles<R: KernelRuntime>(x: CubeTensor<R>, product: &Product<R>) -> CubeTensor<R> {
-    if x.dtype == DType::BF16 && cooperative::takes(product) {
-        cooperative::matmul(&x, product)
+    if x.dtype != DType::BF16 {
+        return matmul(&convert(x, DType::F32), product);
+    }
+    // Few bits that a library was to widen, and did not.
+    let product = quantized::widened(product.clone());
+    if cooperative::takes(&product) {
+        cooperative::matmul(&x, &product)
     } else {
-        matmul(&convert(x, DType::F32), product)
+        matmul(&convert(x, DType::F32), &product)
     }
 }
 
@@ -220,18 +227,22 @@ fn library<R: KernelRuntime>(x: &CubeTensor<R>, product: &Product<R>, dtype: DTy
     }
 }
 
-/// The element type in which a product reads its rows: with bf16 weights, what tensor cores take.
+/// The element type in which a product reads its rows: with weights that are bf16 or become it, what tensor cores take.
 fn operand_type<R: KernelRuntime>(tokens: usize, product: &Product<R>) -> DType {
     match Kernel::choose(tokens, product) {
         Kernel::Streamed => DType::BF16,
-        Kernel::Many if product.weight.element == Element::Bf16 && has_matrix_units(product) => DType::BF16,
+        Kernel::Many if many_read_bf16(product) => DType::BF16,
         _ => DType::F32,
     }
 }
 
 /// Whether products of many rows read them as bf16.
-fn has_matrix_units<R: KernelRuntime>(product: &Product<R>) -> bool {
-    R::has_library(&product.weight.values.device) || cooperative::takes(product)
+fn many_read_bf16<R: KernelRuntime>(product: &Product<R>) -> bool {
+    let library = R::has_library(&product.weight.values.device);
+    match product.weight.element {
+        Element::Bf16 => library || cooperative::takes(product),
+        _ => library && quantized::widens(&product.weight),
+    }
 }
 
 fn operand<R: KernelRuntime>(x: CubeTensor<R>, product: &Product<R>) -> CubeTensor<R> {

@@ -1,22 +1,24 @@
 //! The decoder with its embedding table and its head.
 
 use alpamayo_backends::ModelBackend;
-use alpamayo_backends::layers::{Activation, Linear, Norm, Rotary, Weight};
+use alpamayo_backends::layers::{Activation, Linear, Norm, Rotary};
 use alpamayo_core::DecoderConfig;
 use burn::module::Module;
-use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
+use burn::tensor::{Int, Tensor, backend::Backend};
 
 use super::{DecoderLayer, MultimodalRope};
 use crate::cache::KeyValueCache;
 use crate::error::Result;
 use crate::observer::{Event, Observer};
 use crate::parameters::ParameterSource;
+use crate::storage::TOKEN_TABLE;
+use crate::token_table::TokenTable;
 
 /// The backbone's language model.
 #[derive(Module, Debug)]
 pub struct Decoder<B: Backend> {
     /// Token embeddings `[vocabulary, hidden]`.
-    pub embed_tokens: Weight<B>,
+    pub embed_tokens: TokenTable<B>,
     /// Decoder layers.
     pub layers: Vec<DecoderLayer<B>>,
     /// Final RMSNorm.
@@ -44,7 +46,7 @@ impl<B: ModelBackend> Decoder<B> {
     /// As the source's.
     pub fn new(config: &DecoderConfig, vocab_size: usize, source: &mut dyn ParameterSource<B>) -> Result<Self> {
         let hidden = config.hidden_size;
-        let embed_tokens = source.embedding("decoder.embed_tokens", vocab_size, hidden)?;
+        let embed_tokens = source.token_table(TOKEN_TABLE, vocab_size, hidden)?;
         let layers = (0..config.num_hidden_layers)
             .map(|index| DecoderLayer::new(config, &format!("decoder.layers.{index}"), source))
             .collect::<Result<_>>()?;
@@ -59,11 +61,7 @@ impl<B: ModelBackend> Decoder<B> {
 
     /// Embeddings of token ids: `[ids, hidden]`.
     pub fn embed(&self, ids: &[u32], device: &B::Device) -> Tensor<B, 2> {
-        let data: Vec<i32> = ids.iter().map(|&id| id as i32).collect();
-        B::lookup_rows(
-            Tensor::from_data(TensorData::new(data, [ids.len()]), device),
-            &self.embed_tokens,
-        )
+        self.embed_tokens.embed(ids, device)
     }
 
     /// Runs whole prompts `[clips · length, hidden]` through all layers and fills the cache's prompt part.

@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use super::layout::{ExpectedTensor, expected_tensors};
 use crate::error::{Error, Result, gigabytes};
-use crate::storage::stored_format;
+use crate::storage::{TOKEN_TABLE, stored_format};
+use crate::token_table::TablePlacement;
 
 /// Images of one clip: four cameras, four frames each.
 const IMAGES: usize = 16;
@@ -84,7 +85,7 @@ pub struct MemoryNeed {
     pub weights: &'static str,
     /// How keys and values are stored.
     pub cache: &'static str,
-    /// Bytes of all parameters.
+    /// Bytes of all parameters on the device; [the token embeddings may be on the host](TablePlacement::of).
     pub weight_bytes: u64,
     /// Bytes of the key-value cache.
     pub cache_bytes: u64,
@@ -112,11 +113,11 @@ pub fn memory_needs(config: &ModelConfig, workload: &Workload) -> Vec<MemoryNeed
             backend: kind.name(),
             weights: weights.name(),
             cache: cache.name(),
-            weight_bytes: weight_bytes(config, weights),
+            weight_bytes: weight_bytes(config, weights, table(kind, weights)),
             cache_bytes: workload.cache_bytes(config, cache),
             largest_bytes: tensors
                 .iter()
-                .map(|tensor| stored_bytes(tensor, weights))
+                .map(|tensor| stored_bytes(tensor, weights, table(kind, weights)))
                 .max()
                 .unwrap_or(0),
         })
@@ -130,11 +131,12 @@ pub fn memory_needs(config: &ModelConfig, workload: &Workload) -> Vec<MemoryNeed
 pub(crate) fn check_memory(
     config: &ModelConfig,
     (weights, cache): (WeightFormat, CacheFormat),
+    table: &dyn Fn(WeightFormat) -> TablePlacement,
     device: &str,
     available: u64,
 ) -> Result<()> {
     let cache = Workload::least(config).cache_bytes(config, cache);
-    let needed = |format| weight_bytes(config, format).saturating_add(cache);
+    let needed = |format| weight_bytes(config, format, table(format)).saturating_add(cache);
     if needed(weights) <= available {
         return Ok(());
     }
@@ -185,16 +187,23 @@ fn precisions(kind: BackendKind) -> &'static [(WeightFormat, CacheFormat)] {
     }
 }
 
+/// Where a backend keeps the token embeddings beside weights of a format. What wgpu finds may be a GPU that shares the host's memory,
+/// where they are on the device.
+fn table(kind: BackendKind, weights: WeightFormat) -> TablePlacement {
+    TablePlacement::of(weights, matches!(kind, BackendKind::Cuda).then_some(true))
+}
+
 /// Bytes of a model's parameters on the device where matrices are stored in a format.
-pub fn weight_bytes(config: &ModelConfig, format: WeightFormat) -> u64 {
+pub fn weight_bytes(config: &ModelConfig, format: WeightFormat, table: TablePlacement) -> u64 {
     let tensors = expected_tensors(config);
-    let bytes = tensors.iter().map(|tensor| stored_bytes(tensor, format));
+    let bytes = tensors.iter().map(|tensor| stored_bytes(tensor, format, table));
     bytes.fold(0, u64::saturating_add)
 }
 
 /// Bytes of a tensor on the device.
-fn stored_bytes(tensor: &ExpectedTensor, format: WeightFormat) -> u64 {
+fn stored_bytes(tensor: &ExpectedTensor, format: WeightFormat, table: TablePlacement) -> u64 {
     match tensor.shape.split_first() {
+        _ if table == TablePlacement::Host && tensor.field == TOKEN_TABLE => 0,
         Some((&rows, columns)) if tensor.is_matrix() => {
             let columns = columns
                 .iter()

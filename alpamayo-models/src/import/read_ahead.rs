@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use alpamayo_backends::layers::SourceType;
 
 use super::checkpoint::{Checkpoint, TensorEntry};
+use super::mapped_tensor::MappedTensor;
 use super::values::{first_non_finite, first_non_finite_in_slabs};
 use crate::error::{Error, Result};
 
@@ -115,6 +116,11 @@ impl ReadAhead {
             });
         }
         Ok(self.shared.checkpoint.bytes(&planned.entry))
+    }
+
+    /// A planned tensor's bytes where they are mapped, for as long as they are needed.
+    pub fn mapped(&self, number: usize) -> MappedTensor {
+        MappedTensor::new(Arc::clone(&self.shared.checkpoint), self.plan()[number].entry.clone())
     }
 
     /// Gives the memory of a part of a tensor's bytes back, which may be read again.

@@ -17,6 +17,7 @@ use super::verify::{source_type, verify};
 use crate::error::{Error, Result};
 use crate::parameters::ParameterSource;
 use crate::storage::stored_format;
+use crate::token_table::{HostTable, TablePlacement, TokenTable};
 
 /// Bytes handed to the device between two synchronisations: some backends (wgpu) keep every upload's staging buffer until then.
 const SYNC_EVERY: usize = 256 << 20;
@@ -24,7 +25,7 @@ const SYNC_EVERY: usize = 256 << 20;
 /// How far an import has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress<'a> {
-    /// Bytes of the checkpoint that are on the device.
+    /// Bytes of the checkpoint that are imported: on the device, or checked and kept on the host.
     pub bytes_done: u64,
     /// Bytes of the checkpoint that the model takes.
     pub bytes_total: u64,
@@ -45,6 +46,7 @@ pub struct CheckpointSource<'a, B: Backend> {
     /// Positions in the plan, by `field.weight` or `field.bias`; several where tensors are stacked.
     fields: HashMap<String, Vec<usize>>,
     format: WeightFormat,
+    token_table: TablePlacement,
     device: B::Device,
     progress: Option<&'a mut ProgressCallback<'a>>,
     bytes_done: u64,
@@ -99,12 +101,22 @@ impl<'a, B: ModelBackend> CheckpointSource<'a, B> {
             reader: ReadAhead::new(checkpoint, plan),
             fields,
             format,
+            token_table: TablePlacement::Device,
             device: device.clone(),
             progress,
             bytes_done: 0,
             bytes_total,
             unsynced: 0,
         })
+    }
+
+    /// The source, with the token embeddings kept there. On the host they stay where the checkpoint's file is mapped; a table that the
+    /// checkpoint holds in few bits goes to the device.
+    pub fn with_token_table(self, placement: TablePlacement) -> Self {
+        Self {
+            token_table: placement,
+            ..self
+        }
     }
 
     /// Waits until everything is on the device.
@@ -163,6 +175,19 @@ impl<'a, B: ModelBackend> CheckpointSource<'a, B> {
             self.imported(number)?;
         }
         Ok(weight)
+    }
+
+    /// A table of one tensor that stays mapped; its values are checked as all are.
+    fn host_table(&mut self, field: &str, number: usize, shape: [usize; 2]) -> Result<HostTable> {
+        self.reader.bytes(number)?;
+        let planned = &self.reader.plan()[number];
+        if planned.entry.elements() != shape.iter().product::<usize>() {
+            return Err(self.other_shape(field, &shape));
+        }
+        let format = stored_format(field, self.format);
+        let table = HostTable::new(Arc::new(self.reader.mapped(number)), planned.source_type, shape, format)?;
+        self.imported(number)?;
+        Ok(table)
     }
 
     /// The bytes of tensors that will be one matrix, in one element type. Where a checkpoint holds them in different types they
@@ -289,6 +314,17 @@ impl<B: ModelBackend> ParameterSource<B> for CheckpointSource<'_, B> {
 
     fn embedding(&mut self, field: &str, rows: usize, features: usize) -> Result<Weight<B>> {
         self.matrix(field, &[rows], features, true)
+    }
+
+    fn token_table(&mut self, field: &str, rows: usize, features: usize) -> Result<TokenTable<B>> {
+        match (self.token_table, self.tensors(field, WEIGHT)?.as_slice()) {
+            (TablePlacement::Host, &[number])
+                if !matches!(self.reader.plan()[number].source_type, SourceType::Quantized(_)) =>
+            {
+                self.host_table(field, number, [rows, features]).map(TokenTable::Host)
+            }
+            _ => self.embedding(field, rows, features).map(TokenTable::Device),
+        }
     }
 
     fn rms_norm(&mut self, field: &str, features: usize, epsilon: f64) -> Result<RmsNorm<B>> {

@@ -66,7 +66,7 @@ fn any_with_all_bits<const SIZE: usize>(bytes: &[u8], mask: u32) -> bool {
 }
 
 /// The elements as f32, exactly.
-pub(super) fn to_f32(bytes: &[u8], source_type: SourceType) -> Vec<f32> {
+pub(crate) fn to_f32(bytes: &[u8], source_type: SourceType) -> Vec<f32> {
     match source_type {
         SourceType::Bf16 => bytes
             .chunks_exact(2)

@@ -66,7 +66,8 @@ impl<B: ModelBackend> Alpamayo<B> {
         let network = guard("initialising", || {
             let format = options.weight_format::<B>(device);
             check_memory::<B>(config, format, device, options)?;
-            let mut source = RandomParameters::new(device, format);
+            let table = options.token_table::<B>(format, device);
+            let mut source = RandomParameters::new(device, format).with_token_table(table);
             Network::new(config, &mut source)
         })?;
         Self::from_network(network, config.clone(), tokenizer, device, options)
@@ -140,7 +141,8 @@ fn check_memory<B: ModelBackend>(
         return Ok(());
     };
     let formats = (weights, options.cache_format::<B>(device));
-    import::check_memory(config, formats, &format!("{device:?}"), available)
+    let table = |weights| options.token_table::<B>(weights, device);
+    import::check_memory(config, formats, &table, &format!("{device:?}"), available)
 }
 
 /// Before anything is loaded: a cache is made only when the first clip comes.
@@ -184,11 +186,12 @@ fn network<B: ModelBackend>(
     // Matrices of few bits keep them where few bits are asked for.
     let on_device = stored.filter(|_| format.quantization().is_some()).unwrap_or(format);
     check_memory::<B>(config, on_device, device, options)?;
+    let table = options.token_table::<B>(format, device);
     let progress = options
         .progress
         .as_mut()
         .map(|progress| progress.as_mut() as &mut ProgressCallback<'_>);
-    let mut source = CheckpointSource::new(checkpoint, config, format, device, progress)?;
+    let mut source = CheckpointSource::new(checkpoint, config, format, device, progress)?.with_token_table(table);
     let network = Network::new(config, &mut source)?;
     source.finish()?;
     Ok(network)

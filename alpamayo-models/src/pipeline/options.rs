@@ -8,6 +8,7 @@ use alpamayo_backends::layers::{CacheFormat, WeightFormat};
 use alpamayo_core::{PromptStyle, SamplingOptions};
 
 use crate::import::Progress;
+use crate::token_table::TablePlacement;
 
 /// Called after every tensor of an import.
 pub type BoxedProgress = Box<dyn FnMut(Progress<'_>) + Send>;
@@ -19,6 +20,8 @@ pub struct LoadOptions {
     pub weight_format: Option<WeightFormat>,
     /// How the cache's keys and values are stored; the backend's own choice where not given.
     pub cache_format: Option<CacheFormat>,
+    /// Where the table of token embeddings is kept; where not given [as few bits ask for](TablePlacement::of).
+    pub token_table: Option<TablePlacement>,
     /// Directory with the backbone's `config.json` and `tokenizer.json`, instead of the one that `vlm_name_or_path` names.
     pub vlm: Option<PathBuf>,
     /// The tokenizer file, instead of the backbone's `tokenizer.json`.
@@ -38,6 +41,12 @@ impl LoadOptions {
         self.cache_format
             .unwrap_or_else(|| B::default_cache_format(self.weight_format::<B>(device), device))
     }
+
+    /// The place asked for the token embeddings, or what follows from the weights' format and the device.
+    pub fn token_table<B: ModelBackend>(&self, weights: WeightFormat, device: &B::Device) -> TablePlacement {
+        self.token_table
+            .unwrap_or_else(|| TablePlacement::of(weights, B::limits(device).own_memory))
+    }
 }
 
 impl fmt::Debug for LoadOptions {
@@ -45,6 +54,7 @@ impl fmt::Debug for LoadOptions {
         f.debug_struct("LoadOptions")
             .field("weight_format", &self.weight_format)
             .field("cache_format", &self.cache_format)
+            .field("token_table", &self.token_table)
             .field("vlm", &self.vlm)
             .field("tokenizer", &self.tokenizer)
             .field("progress", &self.progress.is_some())

@@ -1,9 +1,11 @@
 //! Large products by cuBLASLt, where its library is found at run time.
 //!
-//! bf16 products accumulate in f32; f32 products are true f32, without the tensor cores' shortened mantissa.
+//! bf16 products accumulate in f32; f32 products are true f32, without the tensor cores' shortened mantissa. Weights of few bits are
+//! widened to bf16 a part at a time, each part's product being some columns of the result.
 
 use std::collections::HashMap;
 use std::ffi::c_void;
+use std::ops::Range;
 use std::sync::{LazyLock, Mutex};
 
 use burn::tensor::DType;
@@ -19,7 +21,8 @@ use super::buffers::{self, is_of_this_stream};
 use super::client_stream::client_stream;
 use super::stream::OrderedStream;
 use crate::kernels::linear::LibraryProduct;
-use crate::kernels::product::Element;
+use crate::kernels::product::{Element, StoredWeight};
+use crate::kernels::quantized;
 use crate::kernels::round::round;
 use crate::kernels::tensors::{empty, extents};
 use crate::layers::Activation;
@@ -49,6 +52,7 @@ pub fn product(product: &LibraryProduct<'_, CudaRuntime>) -> Option<Tensor> {
     let expected = match weight.element {
         Element::Bf16 => DType::BF16,
         Element::F32 => DType::F32,
+        Element::Int8 | Element::Int4 if quantized::widens(weight) => DType::BF16,
         Element::F16 | Element::Int8 | Element::Int4 => return None,
     };
     if product.x.dtype != expected {
@@ -73,7 +77,9 @@ fn with_library<T>(device: &CudaDevice, run: impl FnOnce(&mut Library) -> Option
 struct Shape {
     tokens: usize,
     columns: usize,
+    /// Rows of the weight, and what a row of the result has: more where the weight is a part of one.
     rows: usize,
+    width: usize,
     input: Type,
     output: Type,
     bias: bool,
@@ -93,6 +99,13 @@ impl Type {
             DType::F32 => Some(Self::F32),
             DType::BF16 => Some(Self::Bf16),
             _ => None,
+        }
+    }
+
+    fn size(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::Bf16 => 2,
         }
     }
 
@@ -147,27 +160,12 @@ impl Library {
 
     fn product(&mut self, request: &LibraryProduct<'_, CudaRuntime>) -> Option<Tensor> {
         let product = request.product;
-        let (tokens, columns) = extents(request.x);
-        let shape = Shape {
-            tokens,
-            columns,
-            rows: product.weight.rows,
-            input: Type::new(request.x.dtype)?,
-            output: Type::new(request.dtype)?,
-            bias: product.bias.is_some(),
-            gelu: match product.activation {
-                Activation::None => false,
-                Activation::GeluTanh => true,
-                _ => return None,
-            },
-            accumulate: product.residual.is_some(),
-        };
-        let handle = self.handle;
-        let plan = self
-            .plans
-            .entry(shape)
-            .or_insert_with(|| Plan::new(handle, &shape))
-            .as_ref()?;
+        let shape = Shape::of(request)?;
+        // All are there before anything is written: a part that the library refuses would leave a residual half added.
+        let parts = parts(&product.weight);
+        for part in &parts {
+            self.plan(shape.part(part.len()))?;
+        }
         // A bias is read in the type of the result.
         let bias = match (&product.bias, shape.output) {
             (Some(bias), Type::Bf16) => Some(round(bias)),
@@ -175,26 +173,60 @@ impl Library {
         };
         let out = match &product.residual {
             Some(residual) if residual.can_mut() => residual.clone(),
-            _ => empty(request.x, tokens, shape.rows, request.dtype),
+            _ => empty(request.x, shape.tokens, shape.width, request.dtype),
         };
-        let (x, weight, target) = (address(request.x)?, address(&product.weight.values)?, address(&out)?);
-        let residual = match &product.residual {
-            Some(residual) => address(residual)?,
-            None => target,
+        let target = address(&out)?;
+        let whole = Addresses {
+            weight: 0,
+            x: address(request.x)?,
+            residual: product.residual.as_ref().map_or(Some(target), address)?,
+            out: target,
+            bias: match &bias {
+                Some(bias) => Some(address(bias)?),
+                None => None,
+            },
         };
-        let bias = match &bias {
-            Some(bias) => Some(address(bias)?),
-            None => None,
-        };
+        let packed = product.weight.element.quantization().is_some();
+        let buffer = packed.then(|| quantized::part_buffer(&product.weight));
+        for part in parts {
+            let first = part.start;
+            let plan = shape.part(part.len());
+            let weight = match &buffer {
+                Some(buffer) => quantized::widened_rows(&product.weight, part, buffer).values,
+                None => product.weight.values.clone(),
+            };
+            let weight = address(&weight)?;
+            let addresses = whole.at_row(first, shape.output.size());
+            self.enqueue(request, &plan, Addresses { weight, ..addresses })?;
+        }
+        Some(out)
+    }
+
+    /// How a shape is computed, where the library can.
+    fn plan(&mut self, shape: Shape) -> Option<&Plan> {
+        let handle = self.handle;
+        let plan = self.plans.entry(shape);
+        plan.or_insert_with(|| Plan::new(handle, &shape)).as_ref()
+    }
+
+    /// Enqueues a product of a shape that [has a plan](Self::plan), behind everything that its operands wait for.
+    fn enqueue(
+        &mut self,
+        request: &LibraryProduct<'_, CudaRuntime>,
+        shape: &Shape,
+        addresses: Addresses,
+    ) -> Option<()> {
+        let handle = self.handle;
+        let plan = self.plans.get(shape)?.as_ref()?;
         let enqueue = |stream, workspace| {
             // SAFETY: the buffers have the extents of the plan, stay alive until the work is enqueued, and CubeCL reuses
             // them only for work that comes after it.
             unsafe {
-                plan.enqueue(handle, [weight, x, residual, target], bias, workspace, stream)
+                plan.enqueue(handle, addresses, workspace, stream)
                     .map_err(|_| DriverError(CUresult::CUDA_ERROR_UNKNOWN))
             }
         };
-        let inputs = [Some(request.x), product.residual.as_ref()];
+        let inputs = [Some(request.x), request.product.residual.as_ref()];
         let stream = (inputs
             .into_iter()
             .flatten()
@@ -205,8 +237,66 @@ impl Library {
             Some((stream, workspace)) => enqueue(stream, workspace),
             None => (self.stream).ordered(|stream| enqueue(stream, self.workspaces.ordered)),
         }
-        .ok()?;
-        Some(out)
+        .ok()
+    }
+}
+
+/// The weight's rows that are multiplied at once, in order: all of them, or parts of few bits that are widened one after another.
+fn parts(weight: &StoredWeight<CudaRuntime>) -> Vec<Range<usize>> {
+    match weight.element.quantization() {
+        Some(_) => quantized::parts(weight.rows, weight.columns).collect(),
+        None => std::iter::once(0..weight.rows).collect(),
+    }
+}
+
+impl Shape {
+    /// That of the whole product, or `None` where the library has no such.
+    fn of(request: &LibraryProduct<'_, CudaRuntime>) -> Option<Self> {
+        let product = request.product;
+        let (tokens, columns) = extents(request.x);
+        Some(Self {
+            tokens,
+            columns,
+            rows: product.weight.rows,
+            width: product.weight.rows,
+            input: Type::new(request.x.dtype)?,
+            output: Type::new(request.dtype)?,
+            bias: product.bias.is_some(),
+            gelu: match product.activation {
+                Activation::None => false,
+                Activation::GeluTanh => true,
+                _ => return None,
+            },
+            accumulate: product.residual.is_some(),
+        })
+    }
+
+    /// That of so many of the weight's rows.
+    fn part(self, rows: usize) -> Self {
+        Self { rows, ..self }
+    }
+}
+
+/// Where a product's operands are.
+#[derive(Debug, Clone, Copy)]
+struct Addresses {
+    weight: u64,
+    x: u64,
+    residual: u64,
+    out: u64,
+    bias: Option<u64>,
+}
+
+impl Addresses {
+    /// Those of the result's columns from the weight's row `first` on, elements of so many bytes.
+    fn at_row(self, first: usize, size: usize) -> Self {
+        let offset = (first * size) as u64;
+        Self {
+            residual: self.residual + offset,
+            out: self.out + offset,
+            bias: self.bias.map(|bias| bias + offset),
+            ..self
+        }
     }
 }
 
@@ -238,19 +328,20 @@ fn address(tensor: &Tensor) -> Option<u64> {
 }
 
 impl Plan {
-    /// In the library's column-major view: `out [rows, tokens] = weight [columns, rows]ᵀ · x [columns, tokens]`.
+    /// In the library's column-major view: `out [rows, tokens] = weight [columns, rows]ᵀ · x [columns, tokens]`, where `out` has
+    /// columns of `width` elements.
     fn new(handle: sys::cublasLtHandle_t, shape: &Shape) -> Option<Self> {
         let Shape {
             tokens, columns, rows, ..
         } = *shape;
-        let layout = |kind: Type, height: usize, width: usize| {
-            lt::create_matrix_layout(kind.data(), height as u64, width as u64, height as i64).ok()
+        let layout = |kind: Type, height: usize, width: usize, stride: usize| {
+            lt::create_matrix_layout(kind.data(), height as u64, width as u64, stride as i64).ok()
         };
         let mut plan = Self {
             operation: operation(shape)?,
-            weight: layout(shape.input, columns, rows)?,
-            x: layout(shape.input, columns, tokens)?,
-            out: layout(shape.output, rows, tokens)?,
+            weight: layout(shape.input, columns, rows, columns)?,
+            x: layout(shape.input, columns, tokens, columns)?,
+            out: layout(shape.output, rows, tokens, shape.width)?,
             // SAFETY: plain old data, filled in below before it is used.
             algorithm: unsafe { std::mem::zeroed() },
             workspace: 0,
@@ -284,19 +375,18 @@ impl Plan {
     }
 
     /// # Safety
-    /// The addresses (weight, x, residual, out) are of buffers with the plan's extents.
+    /// The addresses are of buffers with the plan's extents.
     unsafe fn enqueue(
         &self,
         handle: sys::cublasLtHandle_t,
-        [weight, x, residual, out]: [u64; 4],
-        bias: Option<u64>,
+        addresses: Addresses,
         workspace: u64,
         stream: CUstream,
     ) -> Result<(), lt::CublasError> {
         let alpha = 1.0_f32;
         // SAFETY: as above; the bias pointer is read before the next product sets it.
         unsafe {
-            if let Some(bias) = bias {
+            if let Some(bias) = addresses.bias {
                 set(
                     self.operation,
                     sys::cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_BIAS_POINTER,
@@ -308,13 +398,13 @@ impl Plan {
                 self.operation,
                 (&alpha as *const f32).cast(),
                 (&self.beta as *const f32).cast(),
-                weight as *const c_void,
+                addresses.weight as *const c_void,
                 self.weight,
-                x as *const c_void,
+                addresses.x as *const c_void,
                 self.x,
-                residual as *const c_void,
+                addresses.residual as *const c_void,
                 self.out,
-                out as *mut c_void,
+                addresses.out as *mut c_void,
                 self.out,
                 &self.algorithm,
                 workspace as *mut c_void,

@@ -15,4 +15,4 @@ pub use random::random_words;
 pub use streamed::{
     QuantizedStreamedConfig, QuantizedStreamedShape, choose as choose_streamed, streamed, streamed_with, streams,
 };
-pub use widen::widened;
+pub use widen::{part_buffer, parts, widened, widened_rows, widens};

@@ -4,10 +4,10 @@ use burn::tensor::{Tensor, TensorData};
 use half::bf16;
 use proptest::prelude::*;
 
-use super::{random_words, widened};
+use super::{part_buffer, random_words, widened, widened_rows};
 use crate::definition::{self, host_values};
 use crate::instances::{Wgpu, WgpuDevice};
-use crate::kernels::product::{Element, Product};
+use crate::kernels::product::{Element, Product, StoredWeight};
 use crate::layers::{Activation, Linear, Quantization, SourceType, WeightFormat, WeightSource};
 use crate::{ModelBackend, kernels};
 use cubecl::wgpu::WgpuRuntime;
@@ -28,6 +28,13 @@ fn source(bytes: &[u8], rows: usize, columns: usize) -> WeightSource<'_> {
     WeightSource::new(vec![bytes], SourceType::F32, rows, columns)
 }
 
+/// The bytes of a weight of bf16.
+fn words(weight: &StoredWeight<WgpuRuntime>) -> Vec<u8> {
+    let values = weight.values.clone();
+    let bytes = values.client.read_one(values.handle).unwrap();
+    bytes[..2 * weight.rows * weight.columns].to_vec()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(6))]
 
@@ -44,14 +51,34 @@ proptest! {
         let product = Product::<WgpuRuntime>::new(&linear, Activation::None).unwrap();
         let weight = widened(product).weight;
         prop_assert_eq!(weight.element, Element::Bf16);
-        let words = weight.values.client.read_one(weight.values.handle).unwrap();
-        let found: Vec<bf16> = words[..2 * rows * columns]
+        let found: Vec<bf16> = words(&weight)
             .chunks_exact(2)
             .map(|pair| bf16::from_le_bytes([pair[0], pair[1]]))
             .collect();
         let kept = host_values(&source, format).unwrap();
         let expected: Vec<bf16> = kept.iter::<f32>().map(bf16::from_f32).collect();
         prop_assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn parts_are_widened_one_after_another_into_one_buffer(
+        rows in 2..40_usize, quads in 1..100_usize, part in 1..20_usize, seed in any::<u32>(), four in any::<bool>(),
+    ) {
+        let columns = 4 * quads;
+        let format = if four { WeightFormat::Int4 } else { WeightFormat::Int8 };
+        let bytes = bytes(rows, columns, seed);
+        let source = source(&bytes, rows, columns);
+        let device = WgpuDevice::default();
+        let linear = Linear::new(Wgpu::store_weight(&source, format, &device).unwrap(), None);
+        let product = Product::<WgpuRuntime>::new(&linear, Activation::None).unwrap();
+        let buffer = part_buffer(&product.weight);
+        let (mut found, whole) = (Vec::new(), words(&widened(product.clone()).weight));
+        for start in (0..rows).step_by(part) {
+            let weight = widened_rows(&product.weight, start..rows.min(start + part), &buffer);
+            prop_assert_eq!(weight.rows, part.min(rows - start));
+            found.extend(words(&weight));
+        }
+        prop_assert_eq!(found, whole);
     }
 
     #[test]

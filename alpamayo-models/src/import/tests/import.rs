@@ -16,6 +16,7 @@ use super::super::{Checkpoint, CheckpointSource, ExpectedTensor, Progress, expec
 use super::{Stored, encode, small_config, small_tensors, value, write_shards, write_single};
 use crate::error::{Error, Result};
 use crate::parameters::ParameterSource;
+use crate::token_table::{TablePlacement, TokenTable};
 
 fn source(directory: &Path, format: WeightFormat) -> Result<CheckpointSource<'static, Flex>> {
     let checkpoint = Arc::new(Checkpoint::open(directory)?);
@@ -242,4 +243,44 @@ proptest! {
             if path.ends_with("model.safetensors") && *name == tensors[tensor].name && *position == at);
         prop_assert!(is_it && message.contains("model.safetensors") && message.contains(&tensors[tensor].name), "{}", message);
     }
+}
+
+#[test]
+fn a_table_that_stays_mapped_is_read_and_checked_like_all() {
+    let mut tensors = small_tensors(Dtype::BF16);
+    let config = small_config();
+    let number = tensors
+        .iter()
+        .position(|tensor| tensor.name.ends_with("embed_tokens.weight"))
+        .unwrap();
+    let shape = [config.vocab_size, config.text.hidden_size];
+    let table = |directory: &Path| {
+        let mut source = source(directory, WeightFormat::Int8)?.with_token_table(TablePlacement::Host);
+        source.token_table("decoder.embed_tokens", shape[0], shape[1])
+    };
+    let directory = tempdir().unwrap();
+    write_single(directory.path(), &tensors);
+    // The source is gone, and the table is still there.
+    let TokenTable::Host(found) = table(directory.path()).unwrap() else {
+        panic!("the table is on the host")
+    };
+    let last = config.vocab_size - 1;
+    let row = |row: usize| {
+        let bytes = &tensors[number].bytes[2 * row * shape[1]..][..2 * shape[1]];
+        bytes
+            .chunks_exact(2)
+            .map(|pair| bf16::from_le_bytes([pair[0], pair[1]]).to_f32())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(found.look_up(&[last as u32, 1]), [row(last), row(1)].concat());
+
+    let place = 2 * (3 * shape[1] + 5);
+    tensors[number].bytes[place..place + 2].copy_from_slice(&bf16::NAN.to_le_bytes());
+    let directory = tempdir().unwrap();
+    write_single(directory.path(), &tensors);
+    let error = table(directory.path()).unwrap_err();
+    assert!(
+        matches!(error, Error::NonFiniteWeight { position, .. } if position == 3 * shape[1] + 5),
+        "{error}"
+    );
 }

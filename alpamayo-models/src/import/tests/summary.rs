@@ -10,6 +10,7 @@ use tempfile::tempdir;
 use super::super::{Checkpoint, CheckpointSummary, Part, TensorProblem, Workload, check_memory, memory_needs};
 use super::{released_config, small_config, small_tensors, write_shards};
 use crate::error::Error;
+use crate::token_table::TablePlacement;
 
 #[test]
 fn counts_what_is_there() {
@@ -103,8 +104,15 @@ fn numbers_that_no_memory_holds_are_counted_as_the_largest() {
 #[test]
 fn a_device_with_too_little_memory_is_told_what_would_fit() {
     let config = released_config();
-    let check =
-        |gigabytes: u64, weights, cache| check_memory(&config, (weights, cache), "cuda:0", gigabytes * 1_000_000_000);
+    let check = |gigabytes: u64, weights, cache| {
+        check_memory(
+            &config,
+            (weights, cache),
+            &|weights| TablePlacement::of(weights, Some(true)),
+            "cuda:0",
+            gigabytes * 1_000_000_000,
+        )
+    };
     for (gigabytes, weights, cache) in [
         (80, WeightFormat::F32, CacheFormat::F32),
         (24, WeightFormat::Bf16, CacheFormat::Bf16),

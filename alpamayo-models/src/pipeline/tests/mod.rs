@@ -3,5 +3,6 @@
 mod bad_arguments;
 mod golden;
 mod nano;
+mod placement;
 mod stages;
 mod views;

@@ -3,11 +3,13 @@
 use alpamayo_backends::instances::KernelRuntime;
 use alpamayo_backends::kernels::linear::LibraryProduct;
 use alpamayo_backends::kernels::product::Product;
-use alpamayo_backends::layers::{Activation, Linear};
+use alpamayo_backends::layers::{Activation, Linear, WeightFormat};
 use burn::tensor::{DType, Tensor, TensorPrimitive};
 use half::bf16;
 
-use super::measure::{Cube, Options, Work, dot, host, random, relative_error, row, sample, time, weight_row, weights};
+use super::measure::{
+    Cube, Options, Work, dot, host, random, relative_error, row, sample, time, weight_row, weights_in,
+};
 
 /// `(tokens, in, out)` of the released model's large products.
 pub const SHAPES: [(usize, usize, usize); 14] = [
@@ -49,13 +51,23 @@ pub fn run<R: KernelRuntime>(device: &R::Device, options: &Options) {
             Around::BiasGelu,
             Around::BiasResidual,
         ] {
-            product::<R>(tokens, columns, rows, around, device);
+            product::<R>((tokens, columns, rows), WeightFormat::Bf16, around, device);
+        }
+        // Widened a part at a time, which is for many rows.
+        let many = [Around::Nothing(DType::BF16), Around::BiasGelu, Around::BiasResidual];
+        for around in many.into_iter().filter(|_| tokens > 64) {
+            product::<R>((tokens, columns, rows), WeightFormat::Int8, around, device);
         }
     }
 }
 
-fn product<R: KernelRuntime>(tokens: usize, columns: usize, rows: usize, around: Around, device: &R::Device) {
-    let weights = weights::<R>(rows, columns, device);
+fn product<R: KernelRuntime>(
+    (tokens, columns, rows): (usize, usize, usize),
+    format: WeightFormat,
+    around: Around,
+    device: &R::Device,
+) {
+    let weights = weights_in::<R>(format, rows, columns, device);
     let bias = random::<R>(1, rows, device)
         .cast(DType::BF16)
         .cast(DType::F32)
@@ -91,6 +103,7 @@ fn product<R: KernelRuntime>(tokens: usize, columns: usize, rows: usize, around:
             product
         })
         .collect();
+    let name = format!("{} {name}", format.name());
     let x = random::<R>(tokens, columns, device).cast(DType::BF16);
     let input = burn_cubecl::kernel::into_contiguous(x.clone().into_primitive().tensor());
     let shape = format!("{tokens} x {columns} -> {rows}");
@@ -109,6 +122,7 @@ fn product<R: KernelRuntime>(tokens: usize, columns: usize, rows: usize, around:
     let mut pairs = Vec::new();
     for at in sample(rows) {
         let weight = weight_row::<R>(&linears[0].weight, at);
+        let weight: Vec<f32> = weight.iter().map(|&value| bf16::from_f32(value).to_f32()).collect();
         for token in sample(tokens) {
             let mut expected = dot(&x[token * columns..][..columns], &weight);
             if with_bias {

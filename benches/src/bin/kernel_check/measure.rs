@@ -3,12 +3,12 @@
 use std::time::Instant;
 
 use alpamayo_backends::ModelBackend;
+use alpamayo_backends::definition::host_values;
 use alpamayo_backends::instances::KernelRuntime;
-use alpamayo_backends::layers::{Weight, WeightFormat};
+use alpamayo_backends::layers::{SourceType, Weight, WeightFormat, WeightSource};
 use burn::tensor::backend::Backend;
 use burn::tensor::{Distribution, Tensor};
 use burn_cubecl::CubeBackend;
-use half::bf16;
 
 /// The backend under test.
 pub type Cube<R> = CubeBackend<R, f32, i32, u32>;
@@ -130,9 +130,19 @@ pub fn time<R: KernelRuntime, T>(device: &R::Device, mut launch: impl FnMut(usiz
 
 /// Enough random bf16 weights that a round over them doesn't stay in a cache.
 pub fn weights<R: KernelRuntime>(rows: usize, columns: usize, device: &R::Device) -> Vec<Weight<Cube<R>>> {
-    let copies = COLD_BYTES.div_ceil(2 * rows * columns).clamp(1, 64);
+    weights_in::<R>(WeightFormat::Bf16, rows, columns, device)
+}
+
+/// As [`weights`], in a format.
+pub fn weights_in<R: KernelRuntime>(
+    format: WeightFormat,
+    rows: usize,
+    columns: usize,
+    device: &R::Device,
+) -> Vec<Weight<Cube<R>>> {
+    let copies = COLD_BYTES.div_ceil(rows * format.row_bytes(columns)).clamp(1, 64);
     (0..copies)
-        .map(|_| Cube::<R>::random_weight((rows, columns), 0.05, WeightFormat::Bf16, device).expect("an even width"))
+        .map(|_| Cube::<R>::random_weight((rows, columns), 0.05, format, device).expect("an even width"))
         .collect()
 }
 
@@ -151,17 +161,17 @@ pub fn sample(rows: usize) -> Vec<usize> {
     (0..12).map(|i| i * (rows - 1) / 11).collect()
 }
 
-/// One row of a packed weight on the host.
+/// One row of a weight of packed bf16 or of few bits on the host.
 pub fn weight_row<R: KernelRuntime>(weight: &Weight<Cube<R>>, row: usize) -> Vec<f32> {
-    let Weight::Bf16(weight) = weight else {
-        panic!("the weights are packed")
+    let (words, source_type) = match weight {
+        Weight::Bf16(weight) => (weight.words.val(), SourceType::Bf16),
+        Weight::Quantized(weight) => (weight.words.val(), SourceType::Quantized(weight.quantization)),
+        Weight::Float(_) | Weight::Split(_) => panic!("the weights are packed"),
     };
-    let words = weight.words.val().narrow(0, row, 1).into_data();
-    words
-        .iter::<i32>()
-        .flat_map(|word| [word as u16, (word >> 16) as u16])
-        .map(|bits| bf16::from_bits(bits).to_f32())
-        .collect()
+    let words = words.narrow(0, row, 1).into_data();
+    let source = WeightSource::new(vec![words.as_bytes()], source_type, 1, weight.shape().1);
+    let values = host_values(&source, WeightFormat::F32).expect("a whole row was read");
+    values.iter::<f32>().collect()
 }
 
 /// A dot product in f64.

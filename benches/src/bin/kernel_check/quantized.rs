@@ -1,18 +1,19 @@
 //! Products with weights of few bits: cuts of the kernels for a few rows and for up to 64, and what the model calls with more.
 
 use alpamayo_backends::ModelBackend;
-use alpamayo_backends::definition::host_values;
 use alpamayo_backends::instances::KernelRuntime;
 use alpamayo_backends::kernels::matvec::MatvecShape;
 use alpamayo_backends::kernels::product::Product;
 use alpamayo_backends::kernels::quantized::{self, QuantizedStreamedShape, integer};
 use alpamayo_backends::kernels::streamed;
-use alpamayo_backends::layers::{Activation, Linear, Quantization, SourceType, Weight, WeightFormat, WeightSource};
+use alpamayo_backends::layers::{Activation, Linear, Quantization};
 use burn::tensor::{DType, Tensor, TensorPrimitive};
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 
-use super::measure::{Cube, Options, Work, dot, host, random, relative_error, row, sample, time};
+use super::measure::{
+    Cube, Options, Work, dot, host, random, relative_error, row, sample, time, weight_row, weights_in,
+};
 
 /// `(out, in)` of the released model's products: those of its language model, then those of its action expert.
 const SHAPES: [(usize, usize); 8] = [
@@ -55,9 +56,6 @@ const STREAMED: [[usize; 4]; 8] = [
     [4, 2, 8, 1],
 ];
 
-/// More weight bytes than a GPU's last-level cache holds.
-const COLD_BYTES: usize = 256 << 20;
-
 pub fn run<R: KernelRuntime>(device: &R::Device, options: &Options) {
     for scheme in [Quantization::Int8, Quantization::Int4] {
         for shape in SHAPES.map(|(rows, columns)| (options.extent(rows), options.extent(columns))) {
@@ -90,17 +88,17 @@ struct Weights<R: KernelRuntime> {
 impl<R: KernelRuntime> Weights<R> {
     fn new(scheme: Quantization, (rows, columns): (usize, usize), device: &R::Device) -> Self {
         let bytes = 4 * rows * scheme.row_words(columns);
-        let copies = COLD_BYTES.div_ceil(bytes).clamp(1, 64);
-        let format = WeightFormat::from(scheme);
-        let linears: Vec<Linear<Cube<R>>> = (0..copies)
-            .map(|_| Cube::<R>::random_weight((rows, columns), 0.05, format, device).expect("it fits the device"))
+        let linears: Vec<Linear<Cube<R>>> = weights_in::<R>(scheme.into(), rows, columns, device)
+            .into_iter()
             .map(|weight| Linear::new(weight, None))
             .collect();
         let products = linears
             .iter()
             .filter_map(|linear| Product::<R>::new(linear, Activation::None))
             .collect();
-        let samples = sample(rows).into_iter().map(|at| (at, values(&linears[0], at)));
+        let samples = sample(rows)
+            .into_iter()
+            .map(|at| (at, weight_row::<R>(&linears[0].weight, at)));
         Self {
             scheme,
             products,
@@ -253,16 +251,4 @@ impl<R: KernelRuntime> Weights<R> {
         }
         relative_error(&pairs)
     }
-}
-
-/// The values of a weight's row.
-fn values<R: KernelRuntime>(linear: &Linear<Cube<R>>, row: usize) -> Vec<f32> {
-    let Weight::Quantized(weight) = &linear.weight else {
-        panic!("the weights are of few bits")
-    };
-    let words = weight.words.val().narrow(0, row, 1).into_data();
-    let source_type = SourceType::Quantized(weight.quantization);
-    let source = WeightSource::new(vec![words.as_bytes()], source_type, 1, weight.columns);
-    let values = host_values(&source, WeightFormat::F32).expect("a whole row was read");
-    values.iter::<f32>().collect()
 }
