@@ -4,6 +4,7 @@ use burn::tensor::{Bytes, DType, Tensor};
 use burn_cubecl::{BoolElement, CubeBackend, FloatElement, IntElement};
 use cubecl::prelude::*;
 
+use super::rounded::rounded;
 use super::tensors::{array, cubes, empty_on, tensor};
 use crate::definition;
 use crate::instances::KernelRuntime;
@@ -67,7 +68,7 @@ fn expand(words: &Array<u32>, out: &mut Array<Quad>, plane: u32, temporal: u32) 
 #[cube]
 fn centred(pixel: f32) -> f32 {
     let difference = pixel - 127.5f32;
-    let quotient = difference * comptime!(1.0f32 / 127.5);
+    let quotient = rounded(difference * comptime!(1.0f32 / 127.5));
     fma(
         fma(-quotient, 127.5f32, difference),
         comptime!(1.0f32 / 127.5),

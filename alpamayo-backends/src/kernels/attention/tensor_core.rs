@@ -11,8 +11,8 @@ use cubecl::prelude::*;
 use half::bf16;
 
 use super::element::{Chunk, HIDDEN, LOWEST, pack_bf16};
-use super::problem::{Extents, Problem, Sources, first_token, keys_of, tokens_of, visible_keys};
-use super::stage::{MatrixRow, copy, fetch, fill_columns, stage_queries, store};
+use super::problem::{Extents, HeadQueries, Problem, Sources, visible_keys};
+use super::stage::{MatrixRow, Tile, copy, fetch, fill_columns, stage_queries, store};
 
 /// Rows of a product's left operand.
 const TILE_ROWS: usize = 16;
@@ -91,7 +91,15 @@ impl TensorCoreConfig {
 
     /// Chunks that a unit fetches of a tile's keys, and of its values.
     pub(super) fn fetches(&self) -> usize {
-        (self.keys * self.chunks()).div_ceil(self.units())
+        self.tile().fetches()
+    }
+
+    fn tile(&self) -> Tile {
+        Tile {
+            problem: self.problem,
+            units: self.units(),
+            keys: self.keys,
+        }
     }
 }
 
@@ -110,21 +118,12 @@ pub(super) fn tensor_core(
     #[comptime] config: TensorCoreConfig,
 ) {
     let problem = comptime!(config.problem);
-    let row = CUBE_POS_X as usize / problem.heads;
-    let head = CUBE_POS_X as usize % problem.heads;
-    let entry = row / extents.samples as usize;
-    let sample = row % extents.samples as usize;
-    let tokens = tokens_of(sources, extents, entry, problem);
-    let from_last = CUBE_POS_Y as usize * comptime!(config.queries());
-    if from_last >= tokens {
+    let queries = HeadQueries::of_cube(sources, extents, comptime!(config.queries()), problem);
+    if queries.is_empty {
         terminate!();
     }
-    // The longest rows of a causal mask first.
-    let first = ((tokens - 1) - from_last) / comptime!(config.queries()) * comptime!(config.queries());
-    let split = CUBE_POS_Z as usize;
-    let key_head = head / comptime!(problem.group());
-    let keys = keys_of(sources, extents, entry, key_head, split, sample, problem);
-    let start = first_token(sources, extents, entry, problem) + sample * tokens;
+    let (head, first, tokens) = (queries.head, queries.first, queries.tokens);
+    let (start, split, keys) = (queries.start, queries.split, queries.keys);
 
     let plane = UNIT_POS_Y as usize;
     let lane = UNIT_POS_X as usize;
@@ -181,7 +180,14 @@ pub(super) fn tensor_core(
             copy(sources, &keys, &mut stage, keys.begin, 0usize, config);
             barriers.index(0usize).commit_copy_async();
         } else {
-            fetch(sources, &keys, &mut next_keys, &mut next_values, keys.begin, config);
+            fetch(
+                sources,
+                &keys,
+                &mut next_keys,
+                &mut next_values,
+                keys.begin,
+                comptime!(config.tile()),
+            );
             store(&mut stage, &next_keys, &next_values, 0usize, config);
         }
     }
@@ -217,7 +223,14 @@ pub(super) fn tensor_core(
                 copy(sources, &keys, &mut stage, next, other, config);
                 barriers.index(0usize).commit_copy_async();
             } else {
-                fetch(sources, &keys, &mut next_keys, &mut next_values, next, config);
+                fetch(
+                    sources,
+                    &keys,
+                    &mut next_keys,
+                    &mut next_values,
+                    next,
+                    comptime!(config.tile()),
+                );
             }
         }
 
