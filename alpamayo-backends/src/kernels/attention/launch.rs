@@ -329,7 +329,6 @@ impl<R: CubeRuntime> Launch<'_, R> {
                 planes,
                 tiles,
                 keys,
-                ahead,
                 cubes,
             } => {
                 let config = CooperativeConfig {
@@ -337,7 +336,6 @@ impl<R: CubeRuntime> Launch<'_, R> {
                     planes,
                     tiles,
                     keys,
-                    ahead,
                     pack_output: !self.problem.split,
                 };
                 self.cooperative(config, cubes)

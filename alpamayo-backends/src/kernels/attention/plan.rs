@@ -48,8 +48,6 @@ pub enum Plan {
         tiles: usize,
         /// Keys per step, a multiple of 16.
         keys: usize,
-        /// Whether the next keys and values are on their way in registers.
-        ahead: bool,
         /// Cubes per processor that a split aims at.
         cubes: usize,
     },
@@ -77,7 +75,6 @@ impl Plan {
                 planes: 4,
                 tiles: 1,
                 keys: 48,
-                ahead: false,
                 cubes: 1,
             }
         } else {
@@ -92,7 +89,6 @@ impl Plan {
                 planes: 4,
                 tiles: 1,
                 keys: 32,
-                ahead: false,
                 cubes: 1,
             };
         }
@@ -129,7 +125,6 @@ impl Plan {
                 planes: 4,
                 tiles: 1,
                 keys: 32,
-                ahead: false,
                 cubes: 2,
             }
         } else {

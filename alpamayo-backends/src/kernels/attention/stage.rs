@@ -5,33 +5,11 @@ use cubecl::prelude::*;
 use half::bf16;
 
 use super::element::Chunk;
-use super::problem::{Keys, Problem, Sources, at, read_key, read_value};
+use super::problem::{Keys, Sources, at, read_key, read_value};
 use super::tensor_core::TensorCoreConfig;
 
 /// A 16-byte row of an 8x8 matrix.
 pub(super) type MatrixRow = Vector<bf16, Const<8>>;
-
-/// The keys and values of a step on their way through units' registers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Tile {
-    pub problem: Problem,
-    /// Units per cube.
-    pub units: usize,
-    /// Keys per step.
-    pub keys: usize,
-}
-
-impl Tile {
-    /// Chunks of a head.
-    fn chunks(&self) -> usize {
-        self.problem.head_dim / 8
-    }
-
-    /// Chunks that a unit fetches of the keys, and of the values.
-    pub fn fetches(&self) -> usize {
-        (self.keys * self.chunks()).div_ceil(self.units)
-    }
-}
 
 /// Zeros in the columns past the head of so many staged rows.
 #[cube]
@@ -85,16 +63,16 @@ pub(super) fn fetch(
     next_keys: &mut Array<Chunk>,
     next_values: &mut Array<Chunk>,
     begin: usize,
-    #[comptime] tile: Tile,
+    #[comptime] config: TensorCoreConfig,
 ) {
-    let chunks = comptime!(tile.chunks());
+    let chunks = comptime!(config.chunks());
     #[unroll]
-    for step in 0..comptime!(tile.fetches()) {
-        let place = step * comptime!(tile.units) + UNIT_POS as usize;
+    for step in 0..comptime!(config.fetches()) {
+        let place = step * comptime!(config.units()) + UNIT_POS as usize;
         let (local, column) = (place / chunks, place % chunks);
         let index = (begin + local).min(keys.end - 1);
-        next_keys[step] = read_key(sources, keys, index, column, tile.problem);
-        next_values[step] = read_value(sources, keys, index, column, tile.problem);
+        next_keys[step] = read_key(sources, keys, index, column, config.problem);
+        next_values[step] = read_value(sources, keys, index, column, config.problem);
     }
 }
 

@@ -12,7 +12,7 @@ use half::bf16;
 
 use super::element::{Chunk, HIDDEN, LOWEST, pack_bf16};
 use super::problem::{Extents, HeadQueries, Problem, Sources, visible_keys};
-use super::stage::{MatrixRow, Tile, copy, fetch, fill_columns, stage_queries, store};
+use super::stage::{MatrixRow, copy, fetch, fill_columns, stage_queries, store};
 
 /// Rows of a product's left operand.
 const TILE_ROWS: usize = 16;
@@ -91,15 +91,7 @@ impl TensorCoreConfig {
 
     /// Chunks that a unit fetches of a tile's keys, and of its values.
     pub(super) fn fetches(&self) -> usize {
-        self.tile().fetches()
-    }
-
-    fn tile(&self) -> Tile {
-        Tile {
-            problem: self.problem,
-            units: self.units(),
-            keys: self.keys,
-        }
+        (self.keys * self.chunks()).div_ceil(self.units())
     }
 }
 
@@ -180,14 +172,7 @@ pub(super) fn tensor_core(
             copy(sources, &keys, &mut stage, keys.begin, 0usize, config);
             barriers.index(0usize).commit_copy_async();
         } else {
-            fetch(
-                sources,
-                &keys,
-                &mut next_keys,
-                &mut next_values,
-                keys.begin,
-                comptime!(config.tile()),
-            );
+            fetch(sources, &keys, &mut next_keys, &mut next_values, keys.begin, config);
             store(&mut stage, &next_keys, &next_values, 0usize, config);
         }
     }
@@ -223,14 +208,7 @@ pub(super) fn tensor_core(
                 copy(sources, &keys, &mut stage, next, other, config);
                 barriers.index(0usize).commit_copy_async();
             } else {
-                fetch(
-                    sources,
-                    &keys,
-                    &mut next_keys,
-                    &mut next_values,
-                    next,
-                    comptime!(config.tile()),
-                );
+                fetch(sources, &keys, &mut next_keys, &mut next_values, next, config);
             }
         }
 

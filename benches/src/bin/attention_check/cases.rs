@@ -77,26 +77,22 @@ fn tiles(cubes: usize) -> Vec<Plan> {
 
 /// The same for cooperative matrices.
 fn cooperative_tiles(cubes: usize) -> Vec<Plan> {
-    let tile = |planes, tiles, keys, ahead| Plan::Cooperative {
+    let tile = |planes, tiles, keys| Plan::Cooperative {
         planes,
         tiles,
         keys,
-        ahead,
         cubes,
     };
-    let mut plans = Vec::new();
-    for ahead in [false, true] {
-        plans.extend([
-            tile(4, 1, 32, ahead),
-            tile(4, 1, 48, ahead),
-            tile(8, 1, 32, ahead),
-            tile(5, 1, 48, ahead),
-            tile(2, 2, 32, ahead),
-            tile(4, 2, 32, ahead),
-            tile(2, 1, 64, ahead),
-        ]);
-    }
-    plans
+    vec![
+        tile(4, 1, 32),
+        tile(4, 1, 48),
+        tile(8, 1, 32),
+        tile(9, 1, 32),
+        tile(8, 1, 16),
+        tile(5, 1, 48),
+        tile(4, 2, 32),
+        tile(2, 1, 32),
+    ]
 }
 
 fn streams() -> Vec<Plan> {
@@ -468,11 +464,7 @@ fn short(plan: Plan) -> String {
             planes,
             tiles,
             keys,
-            ahead,
             cubes,
-        } => {
-            let when = if ahead { "ahead" } else { "in turn" };
-            format!("cooperative p{planes} t{tiles} k{keys} {when} c{cubes}")
-        }
+        } => format!("cooperative p{planes} t{tiles} k{keys} c{cubes}"),
     }
 }

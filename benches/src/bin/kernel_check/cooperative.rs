@@ -82,33 +82,35 @@ pub fn run<R: KernelRuntime>(device: &R::Device, options: &Options) {
             }
         }
         let shape = format!("{tokens} x {columns} -> {rows}");
+        let chosen = Tile::choose(tokens, columns);
         let all = if options.verbose { tiles(tokens) } else { Vec::new() };
-        for tile in std::iter::once(Tile::choose(tokens, columns)).chain(all) {
-            for dtype in [DType::F32, DType::BF16] {
-                let output = cooperative::matmul_with(&input, &products[0], dtype, tile);
-                let output = Tensor::<Cube<R>, 2>::from_primitive(TensorPrimitive::Float(output));
-                let output = host::<R, 2>(output);
-                let pairs: Vec<_> = expected.iter().map(|&(at, value)| (output[at], value)).collect();
-                let times = time::<R, _>(device, |index| {
-                    cooperative::matmul_with(&input, &products[index % products.len()], dtype, tile)
-                });
-                let Tile {
-                    tokens: t,
-                    rows: r,
-                    planes: [p, q],
-                    depth,
-                    stages,
-                    parts,
-                } = tile;
-                let most = if parts == usize::MAX {
-                    "any".into()
-                } else {
-                    parts.to_string()
-                };
-                let name = format!("{t}x{r} {p}x{q} {depth}x{stages}/{most} {dtype:?}");
-                let work = Work::Operations(2 * tokens * rows * columns);
-                row(&name, &shape, times, work, relative_error(&pairs));
-            }
+        let all = [(chosen, DType::F32), (chosen, DType::BF16)]
+            .into_iter()
+            .chain(all.into_iter().map(|tile| (tile, DType::BF16)));
+        for (tile, dtype) in all {
+            let output = cooperative::matmul_with(&input, &products[0], dtype, tile);
+            let output = Tensor::<Cube<R>, 2>::from_primitive(TensorPrimitive::Float(output));
+            let output = host::<R, 2>(output);
+            let pairs: Vec<_> = expected.iter().map(|&(at, value)| (output[at], value)).collect();
+            let times = time::<R, _>(device, |index| {
+                cooperative::matmul_with(&input, &products[index % products.len()], dtype, tile)
+            });
+            let Tile {
+                tokens: t,
+                rows: r,
+                planes: [p, q],
+                depth,
+                stages,
+                parts,
+            } = tile;
+            let most = if parts == usize::MAX {
+                "any".into()
+            } else {
+                parts.to_string()
+            };
+            let name = format!("{t}x{r} {p}x{q} {depth}x{stages}/{most} {dtype:?}");
+            let work = Work::Operations(2 * tokens * rows * columns);
+            row(&name, &shape, times, work, relative_error(&pairs));
         }
     }
 }

@@ -1,7 +1,6 @@
 //! What a cube attends to at once.
 
 use crate::kernels::attention::problem::Problem;
-use crate::kernels::attention::stage::Tile;
 use crate::kernels::cooperative::{PLANE, SIDE};
 
 /// The tile of an attention on cooperative matrices.
@@ -14,8 +13,6 @@ pub(in crate::kernels::attention) struct CooperativeConfig {
     pub tiles: usize,
     /// Keys per step, a multiple of 16.
     pub keys: usize,
-    /// Whether the next keys and values are on their way in registers.
-    pub ahead: bool,
     /// Whether the result is written as bf16 (not with a split).
     pub pack_output: bool,
 }
@@ -56,13 +53,14 @@ impl CooperativeConfig {
         self.keys / 8 + 1
     }
 
-    /// The keys and values of a step.
-    pub(super) fn tile(&self) -> Tile {
-        Tile {
-            problem: self.problem,
-            units: self.planes * PLANE,
-            keys: self.keys,
-        }
+    /// Units per cube.
+    pub(super) fn units(&self) -> usize {
+        self.planes * PLANE
+    }
+
+    /// Chunks that a unit fetches of a step's keys, and of its values.
+    pub(super) fn fetches(&self) -> usize {
+        (self.keys * self.chunks()).div_ceil(self.units())
     }
 
     /// Shared memory of a cube, in bytes.
@@ -108,7 +106,6 @@ mod tests {
                     planes,
                     tiles,
                     keys,
-                    ahead: false,
                     pack_output: true,
                 };
                 let fitted = config.fitted(48 << 10);

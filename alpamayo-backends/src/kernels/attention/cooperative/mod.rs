@@ -15,10 +15,9 @@ use cubecl::prelude::*;
 
 use super::element::{Chunk, Quad};
 use super::problem::{Extents, HeadQueries, Sources, visible_keys};
-use super::stage::fetch;
 use crate::kernels::cooperative::{Elements, SIDE, zeros};
 pub(super) use config::CooperativeConfig;
-use products::{add_values, fill_columns, load_queries, multiply_queries, store};
+use products::{add_values, fetch, fill_columns, load_queries, multiply_queries, store};
 use results::write;
 use weights::{Rows, scale, weigh};
 
@@ -78,52 +77,25 @@ pub(super) fn cooperative(
     }
     let mut rows = Rows::new(config);
 
-    let mut next_keys = Array::<Chunk>::new(comptime!(config.tile().fetches()));
-    let mut next_values = Array::<Chunk>::new(comptime!(config.tile().fetches()));
-    if comptime!(config.ahead) {
-        if keys.begin < end {
-            fetch(
-                sources,
-                &keys,
-                &mut next_keys,
-                &mut next_values,
-                keys.begin,
-                comptime!(config.tile()),
-            );
-        }
-    }
+    // Values come to the stage a step after their keys: where they go is being read until then.
+    let mut next_keys = Array::<Chunk>::new(comptime!(config.fetches()));
+    let mut next_values = Array::<Chunk>::new(comptime!(config.fetches()));
     let mut begin = keys.begin;
+    if begin < end {
+        fetch(sources, &keys, &mut next_keys, begin, false, config);
+        store(&mut stages, &next_keys, false, config);
+        fetch(sources, &keys, &mut next_values, begin, true, config);
+        fetch(sources, &keys, &mut next_keys, begin + config.keys, false, config);
+    }
+    sync_cube();
     while begin < end {
-        if comptime!(!config.ahead) {
-            fetch(
-                sources,
-                &keys,
-                &mut next_keys,
-                &mut next_values,
-                begin,
-                comptime!(config.tile()),
-            );
-        }
-        store(&mut stages, &next_keys, &next_values, config);
-        sync_cube();
-        if comptime!(config.ahead) {
-            if begin + config.keys < end {
-                let next = begin + config.keys;
-                fetch(
-                    sources,
-                    &keys,
-                    &mut next_keys,
-                    &mut next_values,
-                    next,
-                    comptime!(config.tile()),
-                );
-            }
-        }
         let sees = begin < plane_end;
         if sees {
             multiply_queries(&kept, &mut stages, config);
         }
         sync_cube();
+        store(&mut stages, &next_keys, false, config);
+        store(&mut stages, &next_values, true, config);
         rows.settle(config);
         if sees {
             let hides = begin + config.keys > common_end;
@@ -135,6 +107,9 @@ pub(super) fn cooperative(
             }
         }
         sync_cube();
+        let next = begin + config.keys;
+        fetch(sources, &keys, &mut next_values, next, true, config);
+        fetch(sources, &keys, &mut next_keys, next + config.keys, false, config);
         // The first step's sums are of nothing.
         if stages.raised[0] == begin as u32 + 1 && begin > keys.begin {
             scale(&mut stages, &sums, &rows, config);
@@ -142,9 +117,10 @@ pub(super) fn cooperative(
         if sees {
             add_values(&stages, &sums, config);
         }
-        sync_cube();
-        begin += config.keys;
+        begin = next;
     }
+    // Results pass through the scores, which other units may still read.
+    sync_cube();
     write(&mut stages, &sums, &rows, &queries, extents, output, statistics, config);
 }
 

@@ -7,14 +7,14 @@ use half::bf16;
 use super::weights::store_matrix;
 use super::{CooperativeConfig, Stages, first_row};
 use crate::kernels::attention::element::Chunk;
-use crate::kernels::attention::problem::HeadQueries;
-use crate::kernels::cooperative::{PLANE, SIDE, operand, store_chunk, zeros};
+use crate::kernels::attention::problem::{HeadQueries, Keys, Sources, at, read_key, read_value};
+use crate::kernels::cooperative::{SIDE, operand, store_chunk, zeros};
 
 /// Zeros in the columns past the head of all staged rows.
 #[cube]
 pub(super) fn fill_columns(stages: &mut Stages, #[comptime] config: CooperativeConfig) {
     if comptime!(config.chunks() < 2 * config.depth()) {
-        let units = comptime!(config.planes * PLANE);
+        let units = comptime!(config.units());
         #[unroll]
         for step in 0..comptime!((2 * config.keys).div_ceil(units)) {
             let row = step * units + UNIT_POS as usize;
@@ -41,7 +41,7 @@ pub(super) fn load_queries(
         kept.push(unsafe { Matrix::<bf16>::uninitialized(MatrixIdent::A, SIDE, SIDE, SIDE, MatrixLayout::RowMajor) });
     }
     let chunks = comptime!(config.chunks());
-    let units = comptime!(config.planes * PLANE);
+    let units = comptime!(config.units());
     let rows = comptime!(2 * config.keys);
     let count = comptime!(rows * config.chunks());
     #[unroll]
@@ -77,27 +77,68 @@ pub(super) fn load_queries(
     kept
 }
 
-/// A fetched tile into the stage.
+/// A step's keys, or its values, on their way; those past the last repeat it.
+#[cube]
+pub(super) fn fetch(
+    sources: &Sources,
+    keys: &Keys,
+    next: &mut Array<Chunk>,
+    begin: usize,
+    #[comptime] values: bool,
+    #[comptime] config: CooperativeConfig,
+) {
+    // One branch for all chunks: those of a prompt are then asked for together.
+    if comptime!(config.problem.split) && keys.tail {
+        #[unroll]
+        for step in 0..comptime!(config.fetches()) {
+            let (local, column) = place_in_tile(step, config);
+            let index = (begin + local).min(keys.end - 1);
+            next[step] = if comptime!(values) {
+                read_value(sources, keys, index, column, config.problem)
+            } else {
+                read_key(sources, keys, index, column, config.problem)
+            };
+        }
+    } else {
+        #[unroll]
+        for step in 0..comptime!(config.fetches()) {
+            let (local, column) = place_in_tile(step, config);
+            let index = keys.offset + (begin + local).min(keys.end - 1);
+            let source = at(&sources.prompt, keys.entry, keys.head, index) + column;
+            next[step] = if comptime!(values) {
+                sources.prompt.value[source]
+            } else {
+                sources.prompt.key[source]
+            };
+        }
+    }
+}
+
+/// The row and the column of a unit's chunk of a step.
+#[cube]
+fn place_in_tile(#[comptime] step: usize, #[comptime] config: CooperativeConfig) -> (usize, usize) {
+    let place = UNIT_POS as usize + comptime!(step * config.units());
+    (place / comptime!(config.chunks()), place % comptime!(config.chunks()))
+}
+
+/// Fetched keys, or values, into the stage.
 #[cube]
 pub(super) fn store(
     stages: &mut Stages,
-    next_keys: &Array<Chunk>,
-    next_values: &Array<Chunk>,
+    next: &Array<Chunk>,
+    #[comptime] values: bool,
     #[comptime] config: CooperativeConfig,
 ) {
-    let chunks = comptime!(config.chunks());
-    let units = comptime!(config.planes * PLANE);
-    let count = comptime!(config.keys * config.chunks());
+    let first = comptime!(if values { config.keys * config.stride() } else { 0 });
     #[unroll]
-    for step in 0..comptime!(config.tile().fetches()) {
-        let place = step * units + UNIT_POS as usize;
-        if comptime!(count.is_multiple_of(units)).runtime() || place < count {
-            let at = place / chunks * comptime!(config.stride()) + place % chunks;
-            store_chunk(&mut stages.tile, at, next_keys[step]);
+    for step in 0..comptime!(config.fetches()) {
+        let (local, column) = place_in_tile(step, config);
+        let whole = comptime!((config.keys * config.chunks()).is_multiple_of(config.units()));
+        if whole.runtime() || local < config.keys {
             store_chunk(
                 &mut stages.tile,
-                at + comptime!(config.keys * config.stride()),
-                next_values[step],
+                first + local * comptime!(config.stride()) + column,
+                next[step],
             );
         }
     }

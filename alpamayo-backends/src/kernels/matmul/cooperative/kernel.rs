@@ -17,6 +17,20 @@ pub(super) struct Results {
     pub gated: bool,
     /// Whether results are bf16.
     pub packed: bool,
+    /// Elements per vector: four, or one.
+    pub vector: usize,
+}
+
+impl Results {
+    /// Vectors from a row of a plane's results to the next.
+    fn stride(self) -> usize {
+        Tile::RESULT_STRIDE / self.vector
+    }
+
+    /// Vectors of half a matrix's row.
+    fn groups(self) -> usize {
+        SIDE / 2 / self.vector
+    }
 }
 
 /// The cube's block of the results.
@@ -119,7 +133,7 @@ fn write<V: Size, W: Size>(
     #[comptime] results: Results,
     #[comptime] tile: Tile,
 ) {
-    let mut stage = SharedMemory::<Vector<f32, V>>::new(comptime!(tile.units() / 2 * Tile::RESULT_STRIDE / V::value()));
+    let mut stage = SharedMemory::<Vector<f32, V>>::new(comptime!(tile.units() / 2 * results.stride()));
     let columns = comptime!(tile.matrices()[1]);
     let outputs = comptime!(tile.matrices()[1] / if results.gated { 2 } else { 1 });
     let plane = UNIT_POS_Y as usize;
@@ -132,47 +146,52 @@ fn write<V: Size, W: Size>(
         let token = first_token + comptime!(i * SIDE);
         #[unroll]
         for j in 0..outputs {
-            let mut values = Array::<Vector<f32, V>>::new(comptime!(SIDE / 2 / V::value()));
-            read(sums.index(comptime!(i * columns + j)), &mut stage, &mut values);
+            let mut values = Array::<Vector<f32, V>>::new(comptime!(results.groups()));
+            read(sums.index(comptime!(i * columns + j)), &mut stage, &mut values, results);
             if comptime!(results.gated) {
-                let mut ups = Array::<Vector<f32, V>>::new(comptime!(SIDE / 2 / V::value()));
-                read(sums.index(comptime!(i * columns + outputs + j)), &mut stage, &mut ups);
+                let mut ups = Array::<Vector<f32, V>>::new(comptime!(results.groups()));
+                read(
+                    sums.index(comptime!(i * columns + outputs + j)),
+                    &mut stage,
+                    &mut ups,
+                    results,
+                );
                 #[unroll]
-                for group in 0..comptime!(SIDE / 2 / V::value()) {
+                for group in 0..comptime!(results.groups()) {
                     let gates = values[group];
                     let mut gated = Vector::<f32, V>::empty();
                     #[unroll]
-                    for e in 0..V::value() {
+                    for e in 0..results.vector {
                         gated[e] = silu(gates[e]);
                     }
                     values[group] = gated * ups[group];
                 }
             }
             #[unroll]
-            for group in 0..comptime!(SIDE / 2 / V::value()) {
-                let output = first + comptime!(j * SIDE) + unit_column(group) * V::value();
+            for group in 0..comptime!(results.groups()) {
+                let output = first + comptime!(j * SIDE) + unit_column(group) * results.vector;
                 if token < block.tokens && output < block.outputs {
                     let mut values = values[group];
                     #[comptime]
                     match bias {
                         ComptimeOption::Some(bias) => {
-                            values += bias[output / V::value()];
+                            values += bias[output / results.vector];
                         }
                         ComptimeOption::None => {}
                     }
                     let mut active = Vector::<f32, V>::empty();
                     #[unroll]
-                    for e in 0..V::value() {
+                    for e in 0..results.vector {
                         active[e] = activate(values[e], results.following.activation);
                     }
                     #[comptime]
                     match residual {
                         ComptimeOption::Some(residual) => {
-                            active += residual[(token * block.outputs + output) / V::value()];
+                            active += residual[(token * block.outputs + output) / results.vector];
                         }
                         ComptimeOption::None => {}
                     }
-                    out[((part * block.tokens + token) * block.outputs + output) / V::value()] =
+                    out[((part * block.tokens + token) * block.outputs + output) / results.vector] =
                         bits::words::<V, W>(active, results.packed);
                 }
             }
@@ -182,18 +201,23 @@ fn write<V: Size, W: Size>(
 
 /// The vectors of a matrix that are this unit's: every second one of half a plane's row.
 #[cube]
-fn read<V: Size>(matrix: &Matrix<f32>, stage: &mut SharedMemory<Vector<f32, V>>, values: &mut Array<Vector<f32, V>>) {
-    let stride = comptime!(Tile::RESULT_STRIDE / V::value());
-    let first = UNIT_POS_Y as usize * comptime!(SIDE * Tile::RESULT_STRIDE / V::value());
+fn read<V: Size>(
+    matrix: &Matrix<f32>,
+    stage: &mut SharedMemory<Vector<f32, V>>,
+    values: &mut Array<Vector<f32, V>>,
+    #[comptime] results: Results,
+) {
+    let stride = comptime!(results.stride());
+    let first = UNIT_POS_Y as usize * comptime!(SIDE * results.stride());
     cmma::store(
-        &mut stage.slice_mut(first, first + comptime!(SIDE * Tile::RESULT_STRIDE / V::value())),
+        &mut stage.slice_mut(first, first + comptime!(SIDE * results.stride())),
         matrix,
         comptime!(Tile::RESULT_STRIDE as u32),
         MatrixLayout::RowMajor,
     );
     sync_cube();
     #[unroll]
-    for group in 0..comptime!(SIDE / 2 / V::value()) {
+    for group in 0..comptime!(results.groups()) {
         values[group] = stage[first + UNIT_POS_X as usize / 2 * stride + unit_column(group)];
     }
     sync_cube();

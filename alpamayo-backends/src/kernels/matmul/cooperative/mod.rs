@@ -33,7 +33,7 @@ pub fn is_available<R: CubeRuntime>(client: &ComputeClient<R>) -> bool {
 }
 
 /// The product of `x` `[tokens, in]`, bf16, in the given element type, which is f32 or, where `out` is a multiple of four, bf16.
-/// The product's norm is not computed here.
+/// The product's norm is not computed here; a gated one has no residual.
 pub fn matmul<R: CubeRuntime>(x: &CubeTensor<R>, product: &Product<R>, dtype: DType) -> CubeTensor<R> {
     let (tokens, columns) = extents(x);
     matmul_with(x, product, dtype, Tile::choose(tokens, columns))
@@ -45,7 +45,7 @@ pub fn matmul_with<R: CubeRuntime>(x: &CubeTensor<R>, product: &Product<R>, dtyp
     let rows = product.weight.rows;
     let processors = x.client.properties().hardware.num_streaming_multiprocessors;
     let parts = tile.parts((tokens, rows, columns), processors.unwrap_or(128) as usize);
-    if product.gated && (parts > 1 || !tile.takes_gate(rows)) {
+    if product.gated && (parts > 1 || product.bias.is_some() || !tile.takes_gate(rows)) {
         let plain = Product {
             gated: false,
             ..product.clone()
@@ -118,6 +118,7 @@ fn in_parts<R: CubeRuntime>(
                 },
                 gated: product.gated,
                 packed: dtype == DType::BF16,
+                vector,
             },
             tile,
         );
