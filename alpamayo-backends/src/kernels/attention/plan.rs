@@ -72,9 +72,9 @@ impl Plan {
             }
         } else if packed && has_cooperative_matrices(client) {
             Self::Cooperative {
-                planes: 4,
+                planes: 8,
                 tiles: 1,
-                keys: 48,
+                keys: 16,
                 cubes: 1,
             }
         } else {
@@ -86,7 +86,7 @@ impl Plan {
     pub fn whole<R: CubeRuntime>(client: &ComputeClient<R>, packed: bool) -> Self {
         if packed && !has_tensor_cores(client) && has_cooperative_matrices(client) {
             return Self::Cooperative {
-                planes: 4,
+                planes: 8,
                 tiles: 1,
                 keys: 32,
                 cubes: 1,
@@ -124,8 +124,8 @@ impl Plan {
             Self::Cooperative {
                 planes: 4,
                 tiles: 1,
-                keys: 32,
-                cubes: 2,
+                keys: 48,
+                cubes: 1,
             }
         } else {
             Self::EXACT

@@ -87,11 +87,12 @@ fn cooperative_tiles(cubes: usize) -> Vec<Plan> {
         tile(4, 1, 32),
         tile(4, 1, 48),
         tile(8, 1, 32),
-        tile(9, 1, 32),
         tile(8, 1, 16),
-        tile(5, 1, 48),
+        tile(9, 1, 16),
+        tile(12, 1, 16),
+        tile(15, 1, 16),
+        tile(16, 1, 16),
         tile(4, 2, 32),
-        tile(2, 1, 32),
     ]
 }
 

@@ -23,8 +23,8 @@ pub(super) struct Results {
 
 impl Results {
     /// Vectors from a row of a plane's results to the next.
-    fn stride(self) -> usize {
-        Tile::RESULT_STRIDE / self.vector
+    fn stride(self, tile: Tile) -> usize {
+        tile.result_stride() / self.vector
     }
 
     /// Vectors of half a matrix's row.
@@ -133,7 +133,7 @@ fn write<V: Size, W: Size>(
     #[comptime] results: Results,
     #[comptime] tile: Tile,
 ) {
-    let mut stage = SharedMemory::<Vector<f32, V>>::new(comptime!(tile.units() / 2 * results.stride()));
+    let mut stage = SharedMemory::<Vector<f32, V>>::new(comptime!(tile.units() / 2 * results.stride(tile)));
     let columns = comptime!(tile.matrices()[1]);
     let outputs = comptime!(tile.matrices()[1] / if results.gated { 2 } else { 1 });
     let plane = UNIT_POS_Y as usize;
@@ -147,7 +147,13 @@ fn write<V: Size, W: Size>(
         #[unroll]
         for j in 0..outputs {
             let mut values = Array::<Vector<f32, V>>::new(comptime!(results.groups()));
-            read(sums.index(comptime!(i * columns + j)), &mut stage, &mut values, results);
+            read(
+                sums.index(comptime!(i * columns + j)),
+                &mut stage,
+                &mut values,
+                results,
+                tile,
+            );
             if comptime!(results.gated) {
                 let mut ups = Array::<Vector<f32, V>>::new(comptime!(results.groups()));
                 read(
@@ -155,6 +161,7 @@ fn write<V: Size, W: Size>(
                     &mut stage,
                     &mut ups,
                     results,
+                    tile,
                 );
                 #[unroll]
                 for group in 0..comptime!(results.groups()) {
@@ -206,13 +213,14 @@ fn read<V: Size>(
     stage: &mut SharedMemory<Vector<f32, V>>,
     values: &mut Array<Vector<f32, V>>,
     #[comptime] results: Results,
+    #[comptime] tile: Tile,
 ) {
-    let stride = comptime!(results.stride());
-    let first = UNIT_POS_Y as usize * comptime!(SIDE * results.stride());
+    let stride = comptime!(results.stride(tile));
+    let first = UNIT_POS_Y as usize * comptime!(SIDE * results.stride(tile));
     cmma::store(
-        &mut stage.slice_mut(first, first + comptime!(SIDE * results.stride())),
+        &mut stage.slice_mut(first, first + comptime!(SIDE * results.stride(tile))),
         matrix,
-        comptime!(Tile::RESULT_STRIDE as u32),
+        comptime!(tile.result_stride() as u32),
         MatrixLayout::RowMajor,
     );
     sync_cube();

@@ -60,11 +60,13 @@ impl Tile {
     /// Shared memory of a cube, in bytes.
     pub fn shared_bytes(self) -> usize {
         16 * self.stages * (self.tokens + self.rows) * self.stride()
-            + 4 * self.planes[0] * self.planes[1] * SIDE * Self::RESULT_STRIDE
+            + 4 * self.planes[0] * self.planes[1] * SIDE * self.result_stride()
     }
 
-    /// f32 from a row of a plane's results to the next: neighbours read different banks.
-    pub(super) const RESULT_STRIDE: usize = SIDE + 8;
+    /// f32 from a row of a plane's results to the next: neighbours read different banks where there is room.
+    pub(super) fn result_stride(self) -> usize {
+        if self.stages == 1 { SIDE + 8 } else { SIDE }
+    }
 
     /// Matrices of a plane over its tokens, and over its weight rows.
     pub(super) fn matrices(self) -> [usize; 2] {
