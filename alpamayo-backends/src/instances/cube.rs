@@ -2,6 +2,7 @@
 
 use burn::tensor::{Int, Tensor};
 use burn_cubecl::{BoolElement, CubeBackend, FloatElement, IntElement};
+use cubecl::ir::features::TypeUsage;
 
 use super::KernelRuntime;
 use crate::ModelBackend;
@@ -33,10 +34,16 @@ impl<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement> ModelBac
         WeightFormat::Bf16
     }
 
-    fn default_cache_format(weights: WeightFormat, _device: &R::Device) -> CacheFormat {
+    fn supports_cache_format(format: CacheFormat, device: &R::Device) -> bool {
+        // Kernels compute nothing in it.
+        let usage = R::client(device).properties().type_usage(format.dtype().into());
+        usage.is_superset(TypeUsage::Buffer | TypeUsage::Conversion)
+    }
+
+    fn default_cache_format(weights: WeightFormat, device: &R::Device) -> CacheFormat {
         match weights {
             WeightFormat::F32 => CacheFormat::F32,
-            _ => R::cache_format(),
+            _ => R::cache_format(device),
         }
     }
 

@@ -18,7 +18,7 @@ use crate::layers::CacheFormat;
 pub type Cuda = CubeBackend<CudaRuntime, f32, i32, u8>;
 
 impl KernelRuntime for CudaRuntime {
-    fn cache_format() -> CacheFormat {
+    fn cache_format(_device: &CudaDevice) -> CacheFormat {
         CacheFormat::Bf16
     }
 

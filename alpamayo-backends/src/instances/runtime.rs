@@ -33,8 +33,8 @@ pub trait Recording<R: CubeRuntime> {
 
 /// A CubeCL runtime and what its platform offers beyond the kernels that are common to all.
 pub trait KernelRuntime: CubeRuntime {
-    /// How a cache of packed weights' keys and values is stored: bf16 where the runtime has the type.
-    fn cache_format() -> CacheFormat {
+    /// How a cache of packed weights' keys and values is stored: bf16 where matrix units read them.
+    fn cache_format(_device: &Self::Device) -> CacheFormat {
         CacheFormat::F32
     }
 

@@ -4,6 +4,7 @@ use burn::tensor::{DType, Tensor};
 use burn_cubecl::{BoolElement, CubeBackend, FloatElement, IntElement};
 use cubecl::prelude::*;
 
+use super::rounded::rounded;
 use super::tensors::{array, cubes, empty, extents, float, tensor};
 use crate::definition;
 use crate::instances::KernelRuntime;
@@ -43,6 +44,7 @@ pub fn fourier_features<R: KernelRuntime, F: FloatElement, I: IntElement, BT: Bo
 /// One unit per angle: its sine and its cosine.
 #[cube(launch_unchecked)]
 fn features(x: &Array<f32>, frequencies: &Array<f32>, out: &mut Array<f32>, inputs: u32, count: u32, time: f32) {
+    let zero = inputs >> 31u32;
     let (inputs, count) = (inputs as usize, count as usize);
     if 2 * ABSOLUTE_POS < out.len() {
         let index = ABSOLUTE_POS % count;
@@ -52,12 +54,15 @@ fn features(x: &Array<f32>, frequencies: &Array<f32>, out: &mut Array<f32>, inpu
         if row < inputs {
             value = x[waypoint * inputs + row];
         }
-        let angle = (value * frequencies[row * count + index]) * core::f32::consts::TAU;
+        let angle = rounded(
+            (value * frequencies[row * count + index]) * core::f32::consts::TAU,
+            zero,
+        );
 
         // Quarter turns, taken away in three parts of few bits each, so that their products are exact.
         let turns = (angle * core::f32::consts::FRAC_2_PI + 0.5f32).floor();
-        let mut rest = angle - turns * 1.570_312_5f32;
-        rest -= turns * 4.837_513e-4f32;
+        let mut rest = rounded(angle - turns * 1.570_312_5f32, zero);
+        rest = rounded(rest - turns * 4.837_513e-4f32, zero);
         rest -= turns * 7.549_79e-8f32;
         let square = rest * rest;
         let sine = rest + rest * square * (-0.166_666_55f32 + square * (8.332_161e-3f32 - square * 1.951_529_6e-4f32));

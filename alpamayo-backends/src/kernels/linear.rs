@@ -21,8 +21,8 @@ use crate::definition;
 use crate::instances::KernelRuntime;
 use crate::layers::{Activation, Linear, Norm};
 
-/// Rows up to which weights of few bits are read as they are where there is no library: beyond, widening them once is cheaper
-/// than in every tile.
+/// Rows up to which weights of few bits are read as they are where products have no matrix units: beyond, widening them once is
+/// cheaper than in every tile.
 const MAX_PACKED_TOKENS: usize = 128;
 
 type Cube<R, F, I, BT> = CubeBackend<R, F, I, BT>;
@@ -107,13 +107,16 @@ pub fn norm_gate_up<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolEl
     match Kernel::choose(tokens, &product) {
         Kernel::Matvec => tensor(matvec(&x, &gated)),
         Kernel::Streamed => tensor(streamed(&x, &gated, dtype)),
+        Kernel::Many if !R::has_library(&x.device) && is_cooperative(&x, &product) => {
+            tensor(cooperative::matmul(&x, &gated, dtype))
+        }
         Kernel::Many => {
             let projected = R::library_product(&LibraryProduct {
                 x: &x,
                 product: &product,
                 dtype,
             });
-            tensor(gate(&projected.unwrap_or_else(|| tiles(x, &product))))
+            tensor(gate(&projected.unwrap_or_else(|| tiles(x, &product, dtype))))
         }
     }
 }
@@ -126,9 +129,13 @@ fn product_of<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement>
     activation: Activation,
 ) -> Option<Product<R>> {
     let product = Product::new(linear, activation)?;
-    let library = R::has_library(&product.weight.values.device);
+    let values = &product.weight.values;
+    let (library, units) = (
+        R::has_library(&values.device),
+        cooperative::is_available(&values.client),
+    );
     Some(match Kernel::choose(tokens, &product) {
-        Kernel::Many if !library && tokens > MAX_PACKED_TOKENS => quantized::widened(product),
+        Kernel::Many if !library && (units || tokens > MAX_PACKED_TOKENS) => quantized::widened(product),
         _ => product,
     })
 }
@@ -186,23 +193,28 @@ fn multiply_into<R: KernelRuntime>(x: CubeTensor<R>, product: &Product<R>, dtype
         }
         Kernel::Many => {
             let x = operand(x, product);
-            library(&x, product, dtype).unwrap_or_else(|| tiles(x, product))
+            library(&x, product, dtype).unwrap_or_else(|| tiles(x, product, dtype))
         }
     }
 }
 
-/// A product of many rows by our own tiles, on matrix units where rows are bf16 and there are any.
-fn tiles<R: KernelRuntime>(x: CubeTensor<R>, product: &Product<R>) -> CubeTensor<R> {
+/// A product of many rows by our own tiles: on matrix units where rows are bf16 and there are any, otherwise in f32.
+fn tiles<R: KernelRuntime>(x: CubeTensor<R>, product: &Product<R>, dtype: DType) -> CubeTensor<R> {
     if x.dtype != DType::BF16 {
         return matmul(&convert(x, DType::F32), product);
     }
     // Few bits that a library was to widen, and did not.
     let product = quantized::widened(product.clone());
-    if cooperative::takes(&product) {
-        cooperative::matmul(&x, &product)
+    if is_cooperative(&x, &product) {
+        cooperative::matmul(&x, &product, dtype)
     } else {
         matmul(&convert(x, DType::F32), &product)
     }
+}
+
+/// Whether cooperative matrices multiply rows in their element type.
+fn is_cooperative<R: KernelRuntime>(x: &CubeTensor<R>, product: &Product<R>) -> bool {
+    x.dtype == DType::BF16 && cooperative::takes(product)
 }
 
 /// A product of many rows by the platform's library, whose epilogues take a bias, a residual and the tanh GELU.

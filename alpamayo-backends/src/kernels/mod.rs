@@ -9,6 +9,7 @@
 mod activation;
 pub mod attention;
 mod bits;
+mod cooperative;
 #[cfg(feature = "cuda")]
 pub(crate) mod cuda;
 mod finish;
@@ -26,6 +27,7 @@ pub mod quantized;
 mod random;
 mod repeat;
 mod round;
+mod rounded;
 mod rows;
 mod sample;
 mod store;

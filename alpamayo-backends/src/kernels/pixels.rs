@@ -4,6 +4,7 @@ use burn::tensor::{Bytes, DType, Tensor};
 use burn_cubecl::{BoolElement, CubeBackend, FloatElement, IntElement};
 use cubecl::prelude::*;
 
+use super::rounded::rounded;
 use super::tensors::{array, cubes, empty_on, tensor};
 use crate::definition;
 use crate::instances::KernelRuntime;
@@ -49,6 +50,7 @@ pub fn normalize_pixels<R: KernelRuntime, F: FloatElement, I: IntElement, BT: Bo
 
 #[cube(launch_unchecked)]
 fn expand(words: &Array<u32>, out: &mut Array<Quad>, plane: u32, temporal: u32) {
+    let zero = temporal >> 31u32;
     let plane = plane as usize;
     if ABSOLUTE_POS < out.len() {
         let source = ABSOLUTE_POS / (plane * temporal as usize);
@@ -57,7 +59,7 @@ fn expand(words: &Array<u32>, out: &mut Array<Quad>, plane: u32, temporal: u32) 
         #[unroll]
         for i in 0..QUAD {
             let pixel = (word >> comptime!(8 * i as u32)) & 0xffu32;
-            values[i] = centred(f32::cast_from(pixel));
+            values[i] = centred(f32::cast_from(pixel), zero);
         }
         out[ABSOLUTE_POS] = values;
     }
@@ -65,9 +67,9 @@ fn expand(words: &Array<u32>, out: &mut Array<Quad>, plane: u32, temporal: u32) 
 
 /// `(pixel - 127.5) / 127.5`, the quotient corrected by its remainder: not every device divides exactly.
 #[cube]
-fn centred(pixel: f32) -> f32 {
+fn centred(pixel: f32, zero: u32) -> f32 {
     let difference = pixel - 127.5f32;
-    let quotient = difference * comptime!(1.0f32 / 127.5);
+    let quotient = rounded(difference * comptime!(1.0f32 / 127.5), zero);
     fma(
         fma(-quotient, 127.5f32, difference),
         comptime!(1.0f32 / 127.5),

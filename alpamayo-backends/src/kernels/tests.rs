@@ -5,6 +5,7 @@ use half::bf16;
 use proptest::prelude::*;
 
 use super::gate::gate;
+use super::matmul::cooperative::{self, Tile};
 use super::matmul::{TileConfig, matmul_with};
 use super::matvec::{MatvecConfig, MatvecShape, matvec, matvec_with};
 use super::norm::normalize_rows;
@@ -203,6 +204,22 @@ proptest! {
             config = TileConfig { tokens: 128, rows: 128, unit_tokens: 8, ..config };
         }
         let output = matmul_with(&x, &product, config);
+        assert_close(&host(tensor::<_, f32, i32, u32, 2>(output)), &case.expected(), 2e-5);
+    }
+
+    #[test]
+    fn a_product_on_cooperative_matrices_is_its_definition(case in Case::any(), tokens in 9..150_usize, blocks in 1..5_usize) {
+        let case = Case { tokens, columns: case.columns.next_multiple_of(8), format: WeightFormat::Bf16, norm: false, ..case };
+        let case = Case { residual: case.residual && !case.gated, ..case };
+        let device = WgpuDevice::default();
+        let product = case.product(&device);
+        if !cooperative::takes(&product) {
+            eprintln!("skipped: this device has no cooperative matrices of bf16");
+            return Ok(());
+        }
+        let tile = Tile { rows: 32 * blocks, ..Tile::choose(64, case.columns) };
+        let x = round(&float(case.x::<Wgpu>(&device)));
+        let output = cooperative::matmul_with(&x, &product, DType::F32, tile);
         assert_close(&host(tensor::<_, f32, i32, u32, 2>(output)), &case.expected(), 2e-5);
     }
 

@@ -120,7 +120,7 @@ pub struct PaperRuntime<T: Target>(std::marker::PhantomData<T>);
 pub type Paper<T> = CubeBackend<PaperRuntime<T>, f32, i32, u32>;
 
 impl<T: Target> KernelRuntime for PaperRuntime<T> {
-    fn cache_format() -> CacheFormat {
+    fn cache_format(_device: &Self::Device) -> CacheFormat {
         T::cache_format()
     }
 }

@@ -10,13 +10,14 @@ use cubecl::server::Handle;
 use half::{bf16, f16};
 
 use super::combine::{CombineConfig, GROUPS, combine};
+use super::cooperative::CooperativeConfig;
 use super::decode::decode;
 use super::exact::{ExactConfig, exact};
 use super::head_norm_rope_append::{DestinationLaunch, PrepareConfig, TablesLaunch, head_norm_rope_append};
 use super::plan::Plan;
 use super::problem::{ExtentsLaunch, KeyValuesLaunch, Problem, SourcesLaunch};
 use super::stream::Stream;
-use super::tensor_core::{TensorCoreConfig, tensor_core};
+use super::tensor_core::TensorCoreConfig;
 use crate::kernels::tensors::{cubes, split};
 use crate::layers::{Attention, HeadNorms, Rotary};
 
@@ -300,7 +301,7 @@ impl<R: CubeRuntime> Launch<'_, R> {
         )
     }
 
-    /// Launches what the plan says; returns `[tokens, heads · head_dim]`, bf16 from tensor cores, else f32.
+    /// Launches what the plan says; returns `[tokens, heads · head_dim]`, bf16 from matrix units, else f32.
     pub fn launch(&self, plan: Plan) -> CubeTensor<R> {
         match plan {
             Plan::Exact { shared_bytes } => self.exact(shared_bytes),
@@ -315,18 +316,31 @@ impl<R: CubeRuntime> Launch<'_, R> {
                 asynchronous,
                 cubes,
             } => {
-                let pack_output = !self.problem.split;
-                let problem = self.problem;
                 let config = TensorCoreConfig {
-                    problem,
+                    problem: self.problem,
                     planes,
                     tiles,
                     keys,
                     keep_query,
-                    pack_output,
+                    pack_output: !self.problem.split,
                     asynchronous: asynchronous && self.client.properties().features.copy_async,
                 };
                 self.tensor_core(config, cubes)
+            }
+            Plan::Cooperative {
+                planes,
+                tiles,
+                keys,
+                cubes,
+            } => {
+                let config = CooperativeConfig {
+                    problem: self.problem,
+                    planes,
+                    tiles,
+                    keys,
+                    pack_output: !self.problem.split,
+                };
+                self.cooperative(config, cubes)
             }
         }
     }
@@ -378,29 +392,6 @@ impl<R: CubeRuntime> Launch<'_, R> {
             );
         }
         self.finish(sums, statistics, &stream.parts, false)
-    }
-
-    fn tensor_core(&self, config: TensorCoreConfig, cubes_per_processor: usize) -> CubeTensor<R> {
-        let config = config.fitted(self.client.properties().hardware.max_shared_memory_size);
-        let blocks = self.tokens.div_ceil(config.queries());
-        let cubes = self.entries * self.samples * self.problem.heads;
-        let parts = self.parts(cubes * blocks, config.keys, cubes_per_processor);
-        let [sums, statistics] = self.results(&parts, config.pack_output);
-        // SAFETY: the kernel stays within the extents.
-        unsafe {
-            tensor_core::launch_unchecked::<R>(
-                self.client,
-                CubeCount::Static(cubes as u32, blocks as u32, (parts.count + parts.tails) as u32),
-                CubeDim::new_2d(32, config.planes as u32),
-                array(&self.query, 16),
-                self.sources(),
-                self.extents(&parts),
-                array(&sums, 4),
-                array(&statistics, 4),
-                config,
-            );
-        }
-        self.finish(sums, statistics, &parts, true)
     }
 
     /// How many parts of how many keys keep the device busy, given the cubes of one part and a tile's keys.

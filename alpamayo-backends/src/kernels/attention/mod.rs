@@ -4,12 +4,14 @@
 //! depends on how the keys are stored: f32 takes the exact kernel, which never rounds below f32.
 
 mod combine;
+mod cooperative;
 mod decode;
 mod decode_fresh;
 mod element;
 mod exact;
 mod head_norm_rope_append;
 pub(super) mod launch;
+mod launch_matrices;
 mod plan;
 mod problem;
 mod stage;

@@ -5,6 +5,7 @@ use cubecl::ir::{ElemType, FloatKind};
 use cubecl::prelude::*;
 
 use super::launch::plane_size;
+use crate::kernels::cooperative::has_cooperative_matrices;
 use crate::kernels::tensors::has_bf16_tensor_cores;
 
 /// How an attention is carried out.
@@ -41,6 +42,17 @@ pub enum Plan {
         /// Cubes per processor that a split aims at.
         cubes: usize,
     },
+    /// Matrix units that are reached by cooperative matrices, on bf16 queries, keys and values.
+    Cooperative {
+        /// Planes per cube.
+        planes: usize,
+        /// Rows of 16 queries per plane.
+        tiles: usize,
+        /// Keys per step, a multiple of 16.
+        keys: usize,
+        /// Cubes per processor that a split aims at.
+        cubes: usize,
+    },
 }
 
 impl Plan {
@@ -60,6 +72,13 @@ impl Plan {
                 asynchronous: false,
                 cubes: 1,
             }
+        } else if packed && has_cooperative_matrices(client) {
+            Self::Cooperative {
+                planes: 8,
+                tiles: 1,
+                keys: 16,
+                cubes: 1,
+            }
         } else {
             Self::EXACT
         }
@@ -67,6 +86,14 @@ impl Plan {
 
     /// For whole prompts, whose keys are bf16 if `packed`.
     pub fn whole<R: CubeRuntime>(client: &ComputeClient<R>, packed: bool) -> Self {
+        if packed && !has_tensor_cores(client) && has_cooperative_matrices(client) {
+            return Self::Cooperative {
+                planes: 8,
+                tiles: 1,
+                keys: 32,
+                cubes: 1,
+            };
+        }
         if !packed || !has_tensor_cores(client) {
             return Self::EXACT;
         }
@@ -93,6 +120,13 @@ impl Plan {
                 keys: if asynchronous { 64 } else { 32 },
                 keep_query: true,
                 asynchronous,
+                cubes: 1,
+            }
+        } else if packed && has_cooperative_matrices(client) {
+            Self::Cooperative {
+                planes: 4,
+                tiles: 1,
+                keys: 48,
                 cubes: 1,
             }
         } else {
@@ -123,7 +157,7 @@ impl Plan {
 
     /// Whether queries, keys and values have to be bf16.
     pub(super) fn is_packed(self) -> bool {
-        matches!(self, Self::TensorCore { .. })
+        matches!(self, Self::TensorCore { .. } | Self::Cooperative { .. })
     }
 }
 

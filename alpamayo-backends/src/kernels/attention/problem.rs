@@ -148,6 +148,63 @@ impl Queries {
     }
 }
 
+/// The queries of one cube that serves a single query head, and their keys.
+#[derive(CubeType, Clone, Copy)]
+pub(super) struct HeadQueries {
+    /// Query head.
+    pub head: usize,
+    /// The row's first token among all.
+    pub start: usize,
+    /// First query of the cube.
+    pub first: usize,
+    /// Queries of the row.
+    pub tokens: usize,
+    /// Part of the keys.
+    pub split: usize,
+    /// Whether the row has no queries for this cube.
+    pub is_empty: bool,
+    /// The cube's keys.
+    pub keys: Keys,
+}
+
+#[cube]
+impl HeadQueries {
+    /// The queries of the current cube `(row · heads, block of queries from the last, part of the keys)`, so many per block: the
+    /// longest rows of a causal mask first.
+    pub fn of_cube(
+        sources: &Sources,
+        extents: &Extents,
+        #[comptime] block: usize,
+        #[comptime] problem: Problem,
+    ) -> HeadQueries {
+        let row = CUBE_POS_X as usize / problem.heads;
+        let head = CUBE_POS_X as usize % problem.heads;
+        let entry = row / extents.samples as usize;
+        let sample = row % extents.samples as usize;
+        let tokens = tokens_of(sources, extents, entry, problem);
+        let from_last = CUBE_POS_Y as usize * block;
+        let split = CUBE_POS_Z as usize;
+        HeadQueries {
+            head,
+            start: first_token(sources, extents, entry, problem) + sample * tokens,
+            // Nonsense where it is empty.
+            first: ((tokens - 1) - from_last) / block * block,
+            tokens,
+            split,
+            is_empty: from_last >= tokens,
+            keys: keys_of(
+                sources,
+                extents,
+                entry,
+                head / comptime!(problem.group()),
+                split,
+                sample,
+                problem,
+            ),
+        }
+    }
+}
+
 /// The keys of one cube.
 #[derive(CubeType, Clone, Copy)]
 pub(super) struct Keys {

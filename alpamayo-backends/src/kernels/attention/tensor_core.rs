@@ -11,7 +11,7 @@ use cubecl::prelude::*;
 use half::bf16;
 
 use super::element::{Chunk, HIDDEN, LOWEST, pack_bf16};
-use super::problem::{Extents, Problem, Sources, first_token, keys_of, tokens_of, visible_keys};
+use super::problem::{Extents, HeadQueries, Problem, Sources, visible_keys};
 use super::stage::{MatrixRow, copy, fetch, fill_columns, stage_queries, store};
 
 /// Rows of a product's left operand.
@@ -110,21 +110,12 @@ pub(super) fn tensor_core(
     #[comptime] config: TensorCoreConfig,
 ) {
     let problem = comptime!(config.problem);
-    let row = CUBE_POS_X as usize / problem.heads;
-    let head = CUBE_POS_X as usize % problem.heads;
-    let entry = row / extents.samples as usize;
-    let sample = row % extents.samples as usize;
-    let tokens = tokens_of(sources, extents, entry, problem);
-    let from_last = CUBE_POS_Y as usize * comptime!(config.queries());
-    if from_last >= tokens {
+    let queries = HeadQueries::of_cube(sources, extents, comptime!(config.queries()), problem);
+    if queries.is_empty {
         terminate!();
     }
-    // The longest rows of a causal mask first.
-    let first = ((tokens - 1) - from_last) / comptime!(config.queries()) * comptime!(config.queries());
-    let split = CUBE_POS_Z as usize;
-    let key_head = head / comptime!(problem.group());
-    let keys = keys_of(sources, extents, entry, key_head, split, sample, problem);
-    let start = first_token(sources, extents, entry, problem) + sample * tokens;
+    let (head, first, tokens) = (queries.head, queries.first, queries.tokens);
+    let (start, split, keys) = (queries.start, queries.split, queries.keys);
 
     let plane = UNIT_POS_Y as usize;
     let lane = UNIT_POS_X as usize;

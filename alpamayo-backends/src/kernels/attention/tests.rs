@@ -275,6 +275,82 @@ proptest! {
     }
 }
 
+/// Whether the device has cooperative matrices of bf16; says so where it has none.
+fn has_matrix_units() -> bool {
+    let client = <cubecl::wgpu::WgpuRuntime as cubecl::Runtime>::client(&Default::default());
+    let found = crate::kernels::cooperative::has_cooperative_matrices(&client);
+    if !found {
+        eprintln!("skipped: this device has no cooperative matrices of bf16");
+    }
+    found
+}
+
+/// Any tile of the cooperative kernel.
+fn cooperative_plan() -> impl Strategy<Value = super::Plan> {
+    (1usize..=8, 1usize..=2, 1usize..=4, 1usize..=3).prop_map(|(planes, tiles, columns, cubes)| {
+        super::Plan::Cooperative {
+            planes,
+            tiles,
+            keys: 16 * columns,
+            cubes,
+        }
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(6))]
+
+    #[test]
+    fn cooperative_prefill_is_its_definition(case in case(), plan in cooperative_plan()) {
+        if !has_matrix_units() {
+            return Ok(());
+        }
+        let case = Case { packed: true, ..case };
+        let actual = prefill::<Gpu>(&case, |q, a, n, r, p| super::prefill_with(plan, q, a, n, r, p));
+        let expected = prefill::<Flex>(&case, definition::prefill_attention);
+        for (actual, expected) in actual.into_iter().zip(expected) {
+            prop_assert!(distance(actual, expected) < case.tolerance());
+        }
+    }
+
+    #[test]
+    fn cooperative_expert_is_its_definition(case in case()) {
+        if !has_matrix_units() {
+            return Ok(());
+        }
+        let case = Case { packed: true, ..case };
+        let actual = expert::<Gpu>(&case, |q, a, n, r, c, l| {
+            let plan = super::Plan::Cooperative { planes: 4, tiles: 1, keys: 32, cubes: 2 };
+            super::expert_with(plan, q, a, n, r, c, l)
+        });
+        let expected = expert::<Flex>(&case, definition::expert_attention);
+        prop_assert!(distance(actual, expected) < case.tolerance());
+    }
+
+    #[test]
+    fn cooperative_vision_is_its_definition(
+        case in case(),
+        plan in cooperative_plan(),
+        lengths in prop::collection::vec(1usize..90, 1..4),
+    ) {
+        if !has_matrix_units() {
+            return Ok(());
+        }
+        let heads = case.attention.num_key_value_heads;
+        let attention = Attention { num_heads: heads, ..case.attention };
+        let patches = lengths.iter().sum();
+        let shape = [patches, attention.qkv_features()];
+        let head_dim = attention.head_dim;
+        let actual = super::vision_with::<_, f32, i32, u32>(
+            plan, tensor::<Gpu, 2>(1, shape), &attention, &rotary(patches, head_dim), &lengths,
+        );
+        let expected = definition::vision_attention(
+            tensor::<Flex, 2>(1, shape), &attention, &rotary(patches, head_dim), &lengths,
+        );
+        prop_assert!(distance(host(actual), host(expected)) < 8e-3);
+    }
+}
+
 #[test]
 fn patches_of_many_clips_are_more_than_one_extent_of_a_dispatch_takes() {
     // Six clips at the released size have 69,120 patches, and a dispatch at most 65,535 cubes along an axis.

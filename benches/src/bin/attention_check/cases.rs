@@ -76,6 +76,27 @@ fn tiles(cubes: usize) -> Vec<Plan> {
     ]
 }
 
+/// The same for cooperative matrices.
+fn cooperative_tiles(cubes: usize) -> Vec<Plan> {
+    let tile = |planes, tiles, keys| Plan::Cooperative {
+        planes,
+        tiles,
+        keys,
+        cubes,
+    };
+    vec![
+        tile(4, 1, 32),
+        tile(4, 1, 48),
+        tile(8, 1, 32),
+        tile(8, 1, 16),
+        tile(9, 1, 16),
+        tile(12, 1, 16),
+        tile(15, 1, 16),
+        tile(16, 1, 16),
+        tile(4, 2, 32),
+    ]
+}
+
 fn streams() -> Vec<Plan> {
     let stream = |planes, unroll, cubes| Plan::Stream { planes, unroll, cubes };
     vec![
@@ -227,10 +248,17 @@ impl<R: KernelRuntime, BT: BoolElement> Cases<'_, R, BT> {
         }
     }
 
-    fn plans(&self, plans: Vec<Plan>) -> Vec<Plan> {
+    /// The plans on matrix units for splits of so many cubes per processor, and the exact one.
+    fn plans(&self, cubes: &[usize]) -> Vec<Plan> {
+        let of_device: fn(usize) -> Vec<Plan> = match self.runtime {
+            "cuda" => tiles,
+            _ => cooperative_tiles,
+        };
+        let tiles = cubes.iter().flat_map(|&cubes| of_device(cubes));
         let exact = std::iter::once(Plan::EXACT);
-        if self.packed && self.runtime == "cuda" {
-            std::iter::once(Plan::Native).chain(plans).chain(exact).collect()
+        if self.packed {
+            let native = (self.runtime == "cuda").then_some(Plan::Native);
+            native.into_iter().chain(tiles).chain(exact).collect()
         } else {
             exact.collect()
         }
@@ -241,7 +269,7 @@ impl<R: KernelRuntime, BT: BoolElement> Cases<'_, R, BT> {
         let norms = self.norms(TEXT.head_dim);
         let mut prompt = self.key_value(1, PROMPT);
         let operations = 2.0 * 32.0 * 128.0 * (PROMPT * PROMPT) as f64;
-        for plan in self.plans(tiles(1)) {
+        for plan in self.plans(&[1]) {
             self.row("prefill", plan, operations, 0.0).check(
                 &self.device,
                 || prefill_with(plan, rows.qkv.clone(), &TEXT, &norms, &rows.rotary, &mut prompt),
@@ -269,7 +297,7 @@ impl<R: KernelRuntime, BT: BoolElement> Cases<'_, R, BT> {
         let lengths = vec![720; 16];
         let rows = self.rows(720 * 16, VISION, false, self.dtype());
         let operations = 4.0 * 16.0 * 16.0 * 72.0 * 720.0 * 720.0;
-        for plan in self.plans(tiles(1)) {
+        for plan in self.plans(&[1]) {
             self.row("vision", plan, operations, 0.0).check(
                 &self.device,
                 || vision_with(plan, rows.qkv.clone(), &VISION, &rows.rotary, &lengths),
@@ -299,8 +327,7 @@ impl<R: KernelRuntime, BT: BoolElement> Cases<'_, R, BT> {
         let host = HostCache::of(&cache);
         let operations = (4 * 64 * 16 * 128 * samples * (PROMPT + POSITION + 64)) as f64;
         let bytes = (2 * 8 * 128 * PROMPT * self.dtype().size()) as f64;
-        let plans = tiles(1).into_iter().chain(tiles(2)).collect();
-        for plan in self.plans(plans) {
+        for plan in self.plans(&[1, 2]) {
             self.row(&format!("expert x{samples}"), plan, operations, bytes).check(
                 &self.device,
                 || {
@@ -437,5 +464,11 @@ fn short(plan: Plan) -> String {
                 format!("tensor p{planes} t{tiles} k{keys} {query} {copies} c{cubes}")
             }
         }
+        Plan::Cooperative {
+            planes,
+            tiles,
+            keys,
+            cubes,
+        } => format!("cooperative p{planes} t{tiles} k{keys} c{cubes}"),
     }
 }

@@ -1,0 +1,358 @@
+//! The kernel.
+
+use cubecl::cmma::{self, Matrix, MatrixIdent, MatrixLayout};
+use cubecl::prelude::*;
+
+use super::tile::Tile;
+use crate::kernels::activation::{activate, silu};
+use crate::kernels::bits;
+use crate::kernels::cooperative::{Chunk, Elements, SIDE, operand, store_chunk, zeros};
+use crate::kernels::product::Following;
+
+/// What becomes of the sums.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Results {
+    pub following: Following,
+    /// Whether the weight's rows are a gate, then an up projection.
+    pub gated: bool,
+    /// Whether results are bf16.
+    pub packed: bool,
+    /// Elements per vector: four, or one.
+    pub vector: usize,
+}
+
+impl Results {
+    /// Vectors from a row of a plane's results to the next.
+    fn stride(self, tile: Tile) -> usize {
+        tile.result_stride() / self.vector
+    }
+
+    /// Vectors of half a matrix's row.
+    fn groups(self) -> usize {
+        SIDE / 2 / self.vector
+    }
+}
+
+/// The cube's block of the results.
+#[derive(CubeType)]
+struct Block {
+    first_token: usize,
+    /// First output.
+    first: usize,
+    tokens: usize,
+    /// All outputs.
+    outputs: usize,
+    /// Chunks of a row.
+    chunks: usize,
+    /// One past the last chunk of the cube's part.
+    end: usize,
+}
+
+/// Cube `(block of weight rows, block of tokens, part of the columns)`, units `(plane, planes)`.
+///
+/// `out` is words: an f32 or, where `packed`, two bf16 each.
+#[cube(launch_unchecked)]
+pub(super) fn cooperative<V: Size, W: Size>(
+    x: &Array<Chunk>,
+    weight: &Array<Chunk>,
+    bias: &ComptimeOption<Array<Vector<f32, V>>>,
+    residual: &ComptimeOption<Array<Vector<f32, V>>>,
+    out: &mut Array<Vector<u32, W>>,
+    tokens: u32,
+    outputs: u32,
+    chunks: u32,
+    part_chunks: u32,
+    #[comptime] results: Results,
+    #[comptime] tile: Tile,
+) {
+    let part = CUBE_POS_Z as usize;
+    let part_chunks = part_chunks as usize;
+    let block = Block {
+        first_token: CUBE_POS_Y as usize * tile.tokens,
+        first: CUBE_POS_X as usize * comptime!(tile.rows / if results.gated { 2 } else { 1 }),
+        tokens: tokens as usize,
+        outputs: outputs as usize,
+        chunks: chunks as usize,
+        end: (chunks as usize).min((part + 1) * part_chunks),
+    };
+    let plane = UNIT_POS_Y as usize;
+    let plane_token = plane / comptime!(tile.planes[1]) * comptime!(tile.tokens / tile.planes[0]);
+    let plane_row = plane % comptime!(tile.planes[1]) * comptime!(tile.rows / tile.planes[1]);
+
+    // The stages of x, then those of the weight.
+    let mut stage = SharedMemory::<Elements>::new_aligned(
+        comptime!(2 * tile.stages * (tile.tokens + tile.rows) * tile.stride()),
+        16usize,
+    );
+    let mut sums = Sequence::<Matrix<f32>>::new();
+    #[unroll]
+    for _ in 0..comptime!(tile.matrices()[0] * tile.matrices()[1]) {
+        sums.push(zeros());
+    }
+    let mut next = Array::<Chunk>::new(comptime!(tile.fetches(tile.tokens) + tile.fetches(tile.rows)));
+    let mut begin = part * part_chunks;
+    fetch(x, weight, &mut next, &block, begin, results.gated, tile);
+    store(&mut stage, &next, 0usize, tile);
+    sync_cube();
+
+    let mut current = 0usize;
+    while begin < block.end {
+        let more = begin + comptime!(tile.width()) < block.end;
+        if more {
+            let following = begin + comptime!(tile.width());
+            fetch(x, weight, &mut next, &block, following, results.gated, tile);
+        }
+        multiply(&stage, &sums, plane_token, plane_row, current, tile);
+        let mut other = 0usize;
+        if comptime!(tile.stages == 1) {
+            // Everybody has to have read the only stage.
+            sync_cube();
+        } else {
+            other = 1 - current;
+        }
+        if more {
+            store(&mut stage, &next, other, tile);
+        }
+        sync_cube();
+        current = other;
+        begin += comptime!(tile.width());
+    }
+
+    write(&sums, bias, residual, out, &block, part, results, tile);
+}
+
+/// The results of the plane's sums, one matrix after another through shared memory.
+#[cube]
+fn write<V: Size, W: Size>(
+    sums: &Sequence<Matrix<f32>>,
+    bias: &ComptimeOption<Array<Vector<f32, V>>>,
+    residual: &ComptimeOption<Array<Vector<f32, V>>>,
+    out: &mut Array<Vector<u32, W>>,
+    block: &Block,
+    part: usize,
+    #[comptime] results: Results,
+    #[comptime] tile: Tile,
+) {
+    let mut stage = SharedMemory::<Vector<f32, V>>::new(comptime!(tile.units() / 2 * results.stride(tile)));
+    let columns = comptime!(tile.matrices()[1]);
+    let outputs = comptime!(tile.matrices()[1] / if results.gated { 2 } else { 1 });
+    let plane = UNIT_POS_Y as usize;
+    let first_token = block.first_token
+        + plane / comptime!(tile.planes[1]) * comptime!(tile.tokens / tile.planes[0])
+        + UNIT_POS_X as usize / 2;
+    let first = block.first + plane % comptime!(tile.planes[1]) * outputs * SIDE;
+    #[unroll]
+    for i in 0..comptime!(tile.matrices()[0]) {
+        let token = first_token + comptime!(i * SIDE);
+        #[unroll]
+        for j in 0..outputs {
+            let mut values = Array::<Vector<f32, V>>::new(comptime!(results.groups()));
+            read(
+                sums.index(comptime!(i * columns + j)),
+                &mut stage,
+                &mut values,
+                results,
+                tile,
+            );
+            if comptime!(results.gated) {
+                let mut ups = Array::<Vector<f32, V>>::new(comptime!(results.groups()));
+                read(
+                    sums.index(comptime!(i * columns + outputs + j)),
+                    &mut stage,
+                    &mut ups,
+                    results,
+                    tile,
+                );
+                #[unroll]
+                for group in 0..comptime!(results.groups()) {
+                    let gates = values[group];
+                    let mut gated = Vector::<f32, V>::empty();
+                    #[unroll]
+                    for e in 0..results.vector {
+                        gated[e] = silu(gates[e]);
+                    }
+                    values[group] = gated * ups[group];
+                }
+            }
+            #[unroll]
+            for group in 0..comptime!(results.groups()) {
+                let output = first + comptime!(j * SIDE) + unit_column(group) * results.vector;
+                if token < block.tokens && output < block.outputs {
+                    let mut values = values[group];
+                    #[comptime]
+                    match bias {
+                        ComptimeOption::Some(bias) => {
+                            values += bias[output / results.vector];
+                        }
+                        ComptimeOption::None => {}
+                    }
+                    let mut active = Vector::<f32, V>::empty();
+                    #[unroll]
+                    for e in 0..results.vector {
+                        active[e] = activate(values[e], results.following.activation);
+                    }
+                    #[comptime]
+                    match residual {
+                        ComptimeOption::Some(residual) => {
+                            active += residual[(token * block.outputs + output) / results.vector];
+                        }
+                        ComptimeOption::None => {}
+                    }
+                    out[((part * block.tokens + token) * block.outputs + output) / results.vector] =
+                        bits::words::<V, W>(active, results.packed);
+                }
+            }
+        }
+    }
+}
+
+/// The vectors of a matrix that are this unit's: every second one of half a plane's row.
+#[cube]
+fn read<V: Size>(
+    matrix: &Matrix<f32>,
+    stage: &mut SharedMemory<Vector<f32, V>>,
+    values: &mut Array<Vector<f32, V>>,
+    #[comptime] results: Results,
+    #[comptime] tile: Tile,
+) {
+    let stride = comptime!(results.stride(tile));
+    let first = UNIT_POS_Y as usize * comptime!(SIDE * results.stride(tile));
+    cmma::store(
+        &mut stage.slice_mut(first, first + comptime!(SIDE * results.stride(tile))),
+        matrix,
+        comptime!(tile.result_stride() as u32),
+        MatrixLayout::RowMajor,
+    );
+    sync_cube();
+    #[unroll]
+    for group in 0..comptime!(results.groups()) {
+        values[group] = stage[first + UNIT_POS_X as usize / 2 * stride + unit_column(group)];
+    }
+    sync_cube();
+}
+
+/// The column, in vectors, of the unit's vector `group` in a row of a matrix: neighbours take turns.
+#[cube]
+fn unit_column(#[comptime] group: usize) -> usize {
+    comptime!(2 * group) + UNIT_POS_X as usize % 2
+}
+
+/// Adds the products of a stage to the plane's sums.
+#[cube]
+fn multiply(
+    stage: &SharedMemory<Elements>,
+    sums: &Sequence<Matrix<f32>>,
+    plane_token: usize,
+    plane_row: usize,
+    current: usize,
+    #[comptime] tile: Tile,
+) {
+    let of_x = current * comptime!(tile.tokens * tile.stride());
+    let of_weight =
+        comptime!(tile.stages * tile.tokens * tile.stride()) + current * comptime!(tile.rows * tile.stride());
+    #[unroll]
+    for step in 0..comptime!(tile.depth / SIDE) {
+        let mut right = Sequence::<Matrix<half::bf16>>::new();
+        #[unroll]
+        for j in 0..comptime!(tile.matrices()[1]) {
+            let row = plane_row + comptime!(j * SIDE);
+            right.push(operand(
+                stage,
+                of_weight + row * comptime!(tile.stride()) + comptime!(2 * step),
+                MatrixIdent::B,
+                MatrixLayout::ColMajor,
+                comptime!(tile.stride()),
+            ));
+        }
+        #[unroll]
+        for i in 0..comptime!(tile.matrices()[0]) {
+            let token = plane_token + comptime!(i * SIDE);
+            let left = operand(
+                stage,
+                of_x + token * comptime!(tile.stride()) + comptime!(2 * step),
+                MatrixIdent::A,
+                MatrixLayout::RowMajor,
+                comptime!(tile.stride()),
+            );
+            #[unroll]
+            for j in 0..comptime!(tile.matrices()[1]) {
+                let sum = sums.index(comptime!(i * tile.matrices()[1] + j));
+                cmma::execute(&left, right.index(j), sum, sum);
+            }
+        }
+    }
+}
+
+/// Loads this unit's chunks of the step at chunk `begin`: of `x`, then of the weight; zeros from the part's end on.
+#[cube]
+fn fetch(
+    x: &Array<Chunk>,
+    weight: &Array<Chunk>,
+    next: &mut Array<Chunk>,
+    block: &Block,
+    begin: usize,
+    #[comptime] gated: bool,
+    #[comptime] tile: Tile,
+) {
+    #[unroll]
+    for step in 0..comptime!(tile.fetches(tile.tokens)) {
+        let place = UNIT_POS as usize + comptime!(step * tile.units());
+        let column = begin + place % comptime!(tile.width());
+        let mut chunk = Chunk::new(0u32);
+        if column < block.end {
+            let token = (block.first_token + place / comptime!(tile.width())).min(block.tokens - 1);
+            chunk = x[token * block.chunks + column];
+        }
+        next[step] = chunk;
+    }
+    #[unroll]
+    for step in 0..comptime!(tile.fetches(tile.rows)) {
+        let place = UNIT_POS as usize + comptime!(step * tile.units());
+        let column = begin + place % comptime!(tile.width());
+        let mut chunk = Chunk::new(0u32);
+        if column < block.end {
+            let row = weight_row(place / comptime!(tile.width()), block, gated, tile);
+            chunk = weight[row * block.chunks + column];
+        }
+        next[comptime!(tile.fetches(tile.tokens) + step)] = chunk;
+    }
+}
+
+/// The weight row that is staged in row `local`, the last one past it: of a gated product, a plane's gates, then what they belong to.
+#[cube]
+fn weight_row(local: usize, block: &Block, #[comptime] gated: bool, #[comptime] tile: Tile) -> usize {
+    if comptime!(gated) {
+        let share = comptime!(tile.rows / tile.planes[1]);
+        let outputs = comptime!(tile.rows / tile.planes[1] / 2);
+        let within = local % share;
+        let output = block.first + local / share * outputs + within % outputs;
+        within / outputs * block.outputs + output.min(block.outputs - 1)
+    } else {
+        (block.first + local).min(block.outputs - 1)
+    }
+}
+
+/// Puts the loaded chunks into stage `stage_index`.
+#[cube]
+fn store(stage: &mut SharedMemory<Elements>, next: &Array<Chunk>, stage_index: usize, #[comptime] tile: Tile) {
+    let of_x = stage_index * comptime!(tile.tokens * tile.stride());
+    let of_weight =
+        comptime!(tile.stages * tile.tokens * tile.stride()) + stage_index * comptime!(tile.rows * tile.stride());
+    #[unroll]
+    for step in 0..comptime!(tile.fetches(tile.tokens)) {
+        let at = of_x + place_in_stage(step, tile);
+        store_chunk(stage, at, next[step]);
+    }
+    #[unroll]
+    for step in 0..comptime!(tile.fetches(tile.rows)) {
+        let at = of_weight + place_in_stage(step, tile);
+        store_chunk(stage, at, next[comptime!(tile.fetches(tile.tokens) + step)]);
+    }
+}
+
+/// Where a unit's chunk of a step lies in an operand's stage.
+#[cube]
+fn place_in_stage(#[comptime] step: usize, #[comptime] tile: Tile) -> usize {
+    let place = UNIT_POS as usize + comptime!(step * tile.units());
+    place / comptime!(tile.width()) * comptime!(tile.stride()) + place % comptime!(tile.width())
+}

@@ -1,0 +1,127 @@
+//! Products of many rows on the matrix units that a graphics API reaches too: cooperative matrices of bf16 with f32 sums.
+//!
+//! Tiles of both operands pass through shared memory, the next ones on their way in registers meanwhile. A few blocks of rows
+//! share the columns among several cubes, whose sums are added up afterwards.
+
+mod kernel;
+mod tile;
+
+use burn::tensor::DType;
+use burn_cubecl::CubeRuntime;
+use burn_cubecl::tensor::CubeTensor;
+use cubecl::prelude::*;
+
+use crate::kernels::cooperative::{PLANE, has_cooperative_matrices};
+use crate::kernels::finish::{Finish, finish};
+use crate::kernels::gate::gate;
+use crate::kernels::product::{Element, Following, Product};
+use crate::kernels::tensors::{array, empty, extents, vector};
+use crate::layers::Activation;
+use kernel::Results;
+pub use tile::Tile;
+
+/// Whether the kernel takes the product on this device.
+pub fn takes<R: CubeRuntime>(product: &Product<R>) -> bool {
+    product.weight.element == Element::Bf16
+        && product.weight.columns.is_multiple_of(8)
+        && is_available(&product.weight.values.client)
+}
+
+/// Whether the device has what the kernel needs.
+pub fn is_available<R: CubeRuntime>(client: &ComputeClient<R>) -> bool {
+    has_cooperative_matrices(client) && client.properties().hardware.max_shared_memory_size >= Tile::MOST_SHARED_BYTES
+}
+
+/// The product of `x` `[tokens, in]`, bf16, in the given element type, which is f32 or, where `out` is a multiple of four, bf16.
+/// The product's norm is not computed here; a gated one has no residual.
+pub fn matmul<R: CubeRuntime>(x: &CubeTensor<R>, product: &Product<R>, dtype: DType) -> CubeTensor<R> {
+    let (tokens, columns) = extents(x);
+    matmul_with(x, product, dtype, Tile::choose(tokens, columns))
+}
+
+/// As [`matmul`] in given tiles.
+pub fn matmul_with<R: CubeRuntime>(x: &CubeTensor<R>, product: &Product<R>, dtype: DType, tile: Tile) -> CubeTensor<R> {
+    let (tokens, columns) = extents(x);
+    let rows = product.weight.rows;
+    let processors = x.client.properties().hardware.num_streaming_multiprocessors;
+    let parts = tile.parts((tokens, rows, columns), processors.unwrap_or(128) as usize);
+    if product.gated && (parts > 1 || product.bias.is_some() || !tile.takes_gate(rows)) {
+        let plain = Product {
+            gated: false,
+            ..product.clone()
+        };
+        return gate(&matmul_with(x, &plain, dtype, tile));
+    }
+    let dtype = if vector(product.out_features()) == 4 {
+        dtype
+    } else {
+        DType::F32
+    };
+    if parts == 1 {
+        return in_parts(x, product, 1, dtype, tile);
+    }
+    let plain = Product {
+        bias: None,
+        activation: Activation::None,
+        residual: None,
+        ..product.clone()
+    };
+    let after = Finish {
+        parts,
+        bias: product.bias.as_ref(),
+        activation: product.activation,
+        residual: product.residual.as_ref(),
+        dtype,
+    };
+    finish(&in_parts(x, &plain, parts, DType::F32, tile), &after)
+}
+
+/// The parts of the columns' sums one behind the other, `[parts · tokens, out]`.
+fn in_parts<R: CubeRuntime>(
+    x: &CubeTensor<R>,
+    product: &Product<R>,
+    parts: usize,
+    dtype: DType,
+    tile: Tile,
+) -> CubeTensor<R> {
+    let (tokens, columns) = extents(x);
+    let weight = &product.weight;
+    let outputs = product.out_features();
+    let out = empty(x, parts * tokens, outputs, dtype);
+    let part_chunks = columns.div_ceil(tile.depth).div_ceil(parts) * tile.width();
+    let vector = if vector(outputs) == 4 { 4 } else { 1 };
+    // SAFETY: rows and columns are clamped or checked, results checked against the extents.
+    unsafe {
+        kernel::cooperative::launch_unchecked::<R>(
+            &x.client,
+            CubeCount::Static(
+                weight.rows.div_ceil(tile.rows) as u32,
+                tokens.div_ceil(tile.tokens) as u32,
+                parts as u32,
+            ),
+            CubeDim::new_2d(PLANE as u32, (tile.units() / PLANE) as u32),
+            vector,
+            vector * dtype.size() / 4,
+            array(x),
+            array(&weight.values),
+            product.bias.as_ref().map(|bias| array(bias)).into(),
+            product.residual.as_ref().map(|residual| array(residual)).into(),
+            array(&out),
+            tokens as u32,
+            outputs as u32,
+            (columns / 8) as u32,
+            part_chunks as u32,
+            Results {
+                following: Following {
+                    activation: product.activation,
+                    operands: product.operands(),
+                },
+                gated: product.gated,
+                packed: dtype == DType::BF16,
+                vector,
+            },
+            tile,
+        );
+    }
+    out
+}

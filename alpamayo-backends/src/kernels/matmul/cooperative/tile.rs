@@ -1,0 +1,130 @@
+//! What a cube multiplies at once.
+
+use crate::kernels::cooperative::{PLANE, SIDE};
+
+/// A block of results and the columns that pass through shared memory at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Tile {
+    /// Tokens of the block.
+    pub tokens: usize,
+    /// Weight rows of the block.
+    pub rows: usize,
+    /// Planes over the tokens, and over the weight rows.
+    pub planes: [usize; 2],
+    /// Columns per step, a multiple of 16.
+    pub depth: usize,
+    /// Stages of each operand, one or two.
+    pub stages: usize,
+    /// Most cubes that share a block's columns.
+    pub parts: usize,
+}
+
+impl Tile {
+    /// Shared memory that the chosen tiles need at most, in bytes: what every such device has.
+    pub const MOST_SHARED_BYTES: usize = 48 << 10;
+
+    /// What measured best through Vulkan for so many tokens of so many features.
+    pub fn choose(tokens: usize, columns: usize) -> Self {
+        if tokens <= 64 {
+            return Self {
+                tokens: 64,
+                rows: 64,
+                planes: [2, 2],
+                depth: 64,
+                stages: 2,
+                parts: usize::MAX,
+            };
+        }
+        // Deep stages hide more of the memory's latency, but not for very many or very long rows.
+        let deep = tokens <= 4096 && columns <= 8256;
+        Self {
+            tokens: 128,
+            rows: 128,
+            planes: [2, 4],
+            depth: if deep { 64 } else { 32 },
+            stages: if deep { 1 } else { 2 },
+            parts: usize::MAX,
+        }
+    }
+
+    /// Whether a plane can hold gates and what they belong to side by side.
+    pub(super) fn takes_gate(self, rows: usize) -> bool {
+        self.matrices()[1].is_multiple_of(2) && rows.is_multiple_of(2)
+    }
+
+    /// Units per cube.
+    pub fn units(self) -> usize {
+        PLANE * self.planes[0] * self.planes[1]
+    }
+
+    /// Shared memory of a cube, in bytes.
+    pub fn shared_bytes(self) -> usize {
+        16 * self.stages * (self.tokens + self.rows) * self.stride()
+            + 4 * self.planes[0] * self.planes[1] * SIDE * self.result_stride()
+    }
+
+    /// f32 from a row of a plane's results to the next: neighbours read different banks where there is room.
+    pub(super) fn result_stride(self) -> usize {
+        if self.stages == 1 { SIDE + 8 } else { SIDE }
+    }
+
+    /// Matrices of a plane over its tokens, and over its weight rows.
+    pub(super) fn matrices(self) -> [usize; 2] {
+        [self.tokens / self.planes[0] / SIDE, self.rows / self.planes[1] / SIDE]
+    }
+
+    /// Chunks of eight elements per staged row.
+    pub(super) fn width(self) -> usize {
+        self.depth / 8
+    }
+
+    /// Chunks from a staged row to the next: odd, so that rows fall on different banks.
+    pub(super) fn stride(self) -> usize {
+        self.width() + 1
+    }
+
+    /// Chunks that a unit stages of so many rows per step.
+    pub(super) fn fetches(self, rows: usize) -> usize {
+        (rows * self.width()).div_ceil(self.units())
+    }
+
+    /// How many cubes share a block's columns of `(tokens, rows, columns)` so that a few blocks keep the device busy, each with
+    /// four steps at least.
+    pub(super) fn parts(self, (tokens, rows, columns): (usize, usize, usize), processors: usize) -> usize {
+        let blocks = rows.div_ceil(self.rows) * tokens.div_ceil(self.tokens);
+        let steps = columns.div_ceil(self.depth);
+        if 2 * blocks > processors {
+            return 1;
+        }
+        let wanted = (2 * processors / blocks).min(steps / 4).clamp(1, self.parts);
+        // As many as have work once every part has whole steps.
+        steps.div_ceil(steps.div_ceil(wanted))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chosen_tiles_fit_and_are_whole() {
+        for tokens in [1, 64, 65, 384, 3006, 11_520] {
+            for columns in [1152, 2048, 12_288] {
+                let tile = Tile::choose(tokens, columns);
+                assert!(tile.shared_bytes() <= Tile::MOST_SHARED_BYTES, "{tile:?}");
+                assert_eq!(tile.tokens, tile.planes[0] * tile.matrices()[0] * SIDE);
+                assert_eq!(tile.rows, tile.planes[1] * tile.matrices()[1] * SIDE);
+            }
+        }
+    }
+
+    #[test]
+    fn every_part_of_the_columns_has_work() {
+        for (tokens, rows, columns) in [(64, 2048, 8256), (64, 4096, 2048), (64, 16, 72), (3006, 4096, 4096)] {
+            let tile = Tile::choose(tokens, columns);
+            let parts = tile.parts((tokens, rows, columns), 132);
+            let steps = columns.div_ceil(tile.depth);
+            assert!((parts - 1) * steps.div_ceil(parts) < steps, "{tile:?}: {parts} parts");
+        }
+    }
+}
