@@ -62,7 +62,7 @@ proptest! {
 
     #[test]
     fn parts_are_widened_one_after_another_into_one_buffer(
-        rows in 2..40_usize, quads in 1..100_usize, part in 1..20_usize, seed in any::<u32>(), four in any::<bool>(),
+        rows in 7..40_usize, quads in 1..100_usize, part in 6..20_usize, seed in any::<u32>(), four in any::<bool>(),
     ) {
         let columns = 4 * quads;
         let format = if four { WeightFormat::Int4 } else { WeightFormat::Int8 };
