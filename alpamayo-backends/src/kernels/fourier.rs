@@ -54,15 +54,14 @@ fn features(x: &Array<f32>, frequencies: &Array<f32>, out: &mut Array<f32>, inpu
         if row < inputs {
             value = x[waypoint * inputs + row];
         }
-        let angle = rounded(
-            (value * frequencies[row * count + index]) * core::f32::consts::TAU,
-            zero,
-        );
+        // Both products are rounded, in this order: an angle that is one unit in the last place off is another angle.
+        let product = rounded(value * frequencies[row * count + index], zero);
+        let angle = rounded(product * core::f32::consts::TAU, zero);
 
         // Quarter turns, taken away in three parts of few bits each, so that their products are exact.
         let turns = (angle * core::f32::consts::FRAC_2_PI + 0.5f32).floor();
-        let mut rest = rounded(angle - turns * 1.570_312_5f32, zero);
-        rest = rounded(rest - turns * 4.837_513e-4f32, zero);
+        let mut rest = angle - turns * 1.570_312_5f32;
+        rest -= turns * 4.837_513e-4f32;
         rest -= turns * 7.549_79e-8f32;
         let square = rest * rest;
         let sine = rest + rest * square * (-0.166_666_55f32 + square * (8.332_161e-3f32 - square * 1.951_529_6e-4f32));
