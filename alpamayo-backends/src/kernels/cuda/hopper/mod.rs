@@ -7,6 +7,7 @@
 mod attention;
 mod decode_attention;
 mod expert_attention;
+mod few_rows;
 mod launch;
 mod module;
 mod norm;

@@ -1,15 +1,12 @@
 //! The product of one row with a bf16 weight, by `row_product.cu`.
 
-use burn::tensor::DType;
 use cubecl::cuda::CudaRuntime;
 
-use super::launch::{Argument, Grid, launch};
+use super::Tensor;
+use super::few_rows::{COLUMNS, activation, multiply, takes};
 use super::module::Kernel;
-use super::{Tensor, processors, queue};
 use crate::kernels::linear::LibraryProduct;
-use crate::kernels::product::{Element, Product};
-use crate::kernels::tensors::{empty, extents};
-use crate::layers::Activation;
+use crate::kernels::tensors::extents;
 
 /// Shared memory that a block takes for weights on their way: less than half of what there is, so that the next kernel's blocks
 /// find room beside it.
@@ -18,14 +15,8 @@ const RING: usize = 96 << 10;
 /// Most stages of the ring: short rows need no more.
 const MAX_STAGES: usize = 16;
 
-/// Columns that a thread multiplies at a time.
-const COLUMNS: usize = 8;
-
 /// Most columns that a thread keeps in registers.
 const MAX_SLICES: usize = 4;
-
-/// Fewest outputs that keep all processors busy.
-pub(super) const MIN_OUTPUTS: usize = 1024;
 
 /// How the work is shared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,62 +48,14 @@ impl Cut {
 
 /// The product, or `None` where the kernel doesn't take it.
 pub fn run(request: &LibraryProduct<'_, CudaRuntime>) -> Option<Tensor> {
-    let product = request.product;
-    let (tokens, columns) = extents(request.x);
-    let outputs = product.out_features();
-    let takes = tokens == 1
-        && product.weight.element == Element::Bf16
-        && [request.x.dtype, request.dtype] == [DType::F32; 2]
-        && outputs >= MIN_OUTPUTS
-        && columns.is_multiple_of(COLUMNS);
-    if !takes {
+    let (rows, columns) = extents(request.x);
+    if rows != 1 || !takes(request) {
         return None;
     }
-    let cut = Cut::choose(columns)?;
+    let (product, cut) = (request.product, Cut::choose(columns)?);
     let kernel = kernel(cut, columns, product.gated, activation(product)?);
-    let function = kernel.function(&request.x.device)?;
-    let x = request.x;
-    let out = empty(x, 1, outputs, DType::F32);
-    let (norm, epsilon) = match &product.norm {
-        Some((norm, epsilon)) => (Some(norm), *epsilon as f32),
-        None => (None, 0.0),
-    };
-    let inputs: Vec<_> = [Some(x), product.residual.as_ref()]
-        .into_iter()
-        .flatten()
-        .map(|input| &input.handle)
-        .collect();
-    queue(&x.client, &x.device, &inputs, |queue| {
-        let arguments = [
-            queue.argument(&x.handle)?,
-            queue.argument(&product.weight.values.handle)?,
-            Argument::Address(queue.optional(norm)?),
-            Argument::Address(queue.optional(product.bias.as_ref())?),
-            Argument::Address(queue.optional(product.residual.as_ref())?),
-            queue.argument(&out.handle)?,
-            queue.counters(1)?,
-            Argument::int(outputs)?,
-            Argument::int(columns)?,
-            Argument::Float(epsilon),
-        ];
-        let grid = Grid {
-            blocks: [processors(&x.client), 1, 1],
-            threads: cut.threads + 32,
-        };
-        // SAFETY: the arguments are those that the source documents, over buffers of the extents it is told.
-        unsafe { launch(queue.stream, function, grid, &arguments) }
-    })?;
-    Some(out)
-}
-
-/// The kernels' number of an activation, `None` where they lack it. A gated product's is that of its gate.
-pub(super) fn activation(product: &Product<CudaRuntime>) -> Option<usize> {
-    match (product.gated, product.activation) {
-        (true, _) | (false, Activation::Silu) => Some(2),
-        (false, Activation::None) => Some(0),
-        (false, Activation::GeluTanh) => Some(1),
-        (false, Activation::GeluErf) => None,
-    }
+    // One more group of 32 threads streams the weights.
+    multiply(request, kernel.function(&request.x.device)?, cut.threads + 32, true)
 }
 
 fn kernel(cut: Cut, columns: usize, gated: bool, activation: usize) -> Kernel<6> {

@@ -1,15 +1,12 @@
 //! Products of two to eight rows with a bf16 weight, by `rows_product.cu`.
 
-use burn::tensor::DType;
 use cubecl::cuda::CudaRuntime;
 
-use super::launch::{Argument, Grid, launch};
+use super::Tensor;
+use super::few_rows::{activation, multiply, takes};
 use super::module::Kernel;
-use super::row_product::{MIN_OUTPUTS, activation};
-use super::{Tensor, processors, queue};
 use crate::kernels::linear::LibraryProduct;
-use crate::kernels::product::Element;
-use crate::kernels::tensors::{empty, extents};
+use crate::kernels::tensors::extents;
 
 /// Threads of a block.
 const THREADS: usize = 512;
@@ -54,51 +51,16 @@ impl Cut {
 
 /// The product, or `None` where the kernel doesn't take it.
 pub fn run(request: &LibraryProduct<'_, CudaRuntime>) -> Option<Tensor> {
-    let product = request.product;
-    let (rows, columns) = extents(request.x);
-    let outputs = product.out_features();
-    let takes = (2..=8).contains(&rows)
-        && product.weight.element == Element::Bf16
-        && [request.x.dtype, request.dtype] == [DType::F32; 2]
-        && outputs >= MIN_OUTPUTS
-        && columns.is_multiple_of(8);
-    if !takes {
+    let (rows, product) = (extents(request.x).0, request.product);
+    if !(2..=8).contains(&rows) || !takes(request) {
         return None;
     }
-    let cut = Cut::choose(product.weight.rows, rows)?;
-    let x = request.x;
-    let kernel = kernel(cut, product.gated, activation(product)?);
-    let function = kernel.function(&x.device)?;
-    let out = empty(x, rows, outputs, DType::F32);
-    let (norm, epsilon) = match &product.norm {
-        Some((norm, epsilon)) => (Some(norm), *epsilon as f32),
-        None => (None, 0.0),
-    };
-    let inputs: Vec<_> = [Some(x), product.residual.as_ref()]
-        .into_iter()
-        .flatten()
-        .map(|input| &input.handle)
-        .collect();
-    queue(&x.client, &x.device, &inputs, |queue| {
-        let arguments = [
-            queue.argument(&x.handle)?,
-            queue.argument(&product.weight.values.handle)?,
-            Argument::Address(queue.optional(norm)?),
-            Argument::Address(queue.optional(product.bias.as_ref())?),
-            Argument::Address(queue.optional(product.residual.as_ref())?),
-            queue.argument(&out.handle)?,
-            Argument::int(outputs)?,
-            Argument::int(columns)?,
-            Argument::Float(epsilon),
-        ];
-        let grid = Grid {
-            blocks: [processors(&x.client), 1, 1],
-            threads: THREADS,
-        };
-        // SAFETY: the arguments are those that the source documents, over buffers of the extents it is told.
-        unsafe { launch(queue.stream, function, grid, &arguments) }
-    })?;
-    Some(out)
+    let kernel = kernel(
+        Cut::choose(product.weight.rows, rows)?,
+        product.gated,
+        activation(product)?,
+    );
+    multiply(request, kernel.function(&request.x.device)?, THREADS, false)
 }
 
 fn kernel(cut: Cut, gated: bool, activation: usize) -> Kernel<8> {

@@ -1,0 +1,81 @@
+//! What the products of one row and of two to eight rows have in common.
+
+use burn::tensor::DType;
+use cubecl::cuda::CudaRuntime;
+
+use super::launch::{Argument, Grid, launch};
+use super::module::Function;
+use super::{Tensor, processors, queue};
+use crate::kernels::linear::LibraryProduct;
+use crate::kernels::product::{Element, Product};
+use crate::kernels::tensors::{empty, extents};
+use crate::layers::Activation;
+
+/// Columns that a thread multiplies at a time.
+pub(super) const COLUMNS: usize = 8;
+
+/// Fewest outputs that keep all processors busy.
+const MIN_OUTPUTS: usize = 1024;
+
+/// Whether the product is one of f32 rows with a bf16 weight, long and wide enough.
+pub(super) fn takes(request: &LibraryProduct<'_, CudaRuntime>) -> bool {
+    let product = request.product;
+    product.weight.element == Element::Bf16
+        && [request.x.dtype, request.dtype] == [DType::F32; 2]
+        && product.out_features() >= MIN_OUTPUTS
+        && product.weight.columns.is_multiple_of(COLUMNS)
+}
+
+/// The kernels' number of an activation, `None` where they lack it. A gated product's is that of its gate.
+pub(super) fn activation(product: &Product<CudaRuntime>) -> Option<usize> {
+    match (product.gated, product.activation) {
+        (true, _) | (false, Activation::Silu) => Some(2),
+        (false, Activation::None) => Some(0),
+        (false, Activation::GeluTanh) => Some(1),
+        (false, Activation::GeluErf) => None,
+    }
+}
+
+/// Launches a product by one block of so many threads per processor; `counter`: whether blocks draw their work from one.
+pub(super) fn multiply(
+    request: &LibraryProduct<'_, CudaRuntime>,
+    function: Function,
+    threads: usize,
+    counter: bool,
+) -> Option<Tensor> {
+    let (x, product) = (request.x, request.product);
+    let (rows, columns) = extents(x);
+    let outputs = product.out_features();
+    let out = empty(x, rows, outputs, DType::F32);
+    let (norm, epsilon) = match &product.norm {
+        Some((norm, epsilon)) => (Some(norm), *epsilon as f32),
+        None => (None, 0.0),
+    };
+    let inputs = [Some(x), product.residual.as_ref()].into_iter().flatten();
+    let inputs: Vec<_> = inputs.map(|input| &input.handle).collect();
+    queue(&x.client, &x.device, &inputs, |queue| {
+        let mut arguments = vec![
+            queue.argument(&x.handle)?,
+            queue.argument(&product.weight.values.handle)?,
+            Argument::Address(queue.optional(norm)?),
+            Argument::Address(queue.optional(product.bias.as_ref())?),
+            Argument::Address(queue.optional(product.residual.as_ref())?),
+            queue.argument(&out.handle)?,
+        ];
+        if counter {
+            arguments.push(queue.counters(1)?);
+        }
+        arguments.extend([
+            Argument::int(outputs)?,
+            Argument::int(columns)?,
+            Argument::Float(epsilon),
+        ]);
+        let grid = Grid {
+            blocks: [processors(&x.client), 1, 1],
+            threads,
+        };
+        // SAFETY: the arguments are those that both sources document, over buffers of the extents they are told.
+        unsafe { launch(queue.stream, function, grid, &arguments) }
+    })?;
+    Some(out)
+}
