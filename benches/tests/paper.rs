@@ -25,7 +25,7 @@ fn run<T: Target>(weights: WeightFormat, samples: usize) {
         weight_format: Some(weights),
         ..LoadOptions::default()
     };
-    let model = Alpamayo::<Paper<T>>::random(&config, None, &PaperDevice, &options).unwrap();
+    let model = Alpamayo::<Paper<T>>::random(&config, None, &PaperDevice::default(), &options).unwrap();
     let frames: Vec<Frame> = (0..16)
         .map(|_| Frame::new(1920, 1080, vec![0; 1920 * 1080 * 3]).unwrap())
         .collect();

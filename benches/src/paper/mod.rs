@@ -11,6 +11,7 @@ pub use server::PaperServer;
 pub use targets::{Cuda, Metal, Wgsl};
 
 use std::collections::BTreeMap;
+use std::marker::PhantomData;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use alpamayo_backends::instances::KernelRuntime;
@@ -24,9 +25,13 @@ use cubecl::prelude::*;
 use cubecl::zspace::{Shape, Strides};
 
 /// A language that kernels are compiled to, for a GPU with given limits.
-pub trait Target: Clone + std::fmt::Debug + Default + Send + Sync + 'static {
+pub trait Target: Clone + std::fmt::Debug + Default + PartialEq + Eq + Send + Sync + 'static {
     /// CubeCL's compiler.
     type Compiler: Compiler;
+
+    /// The number of its device. Devices of one number share one thread of CubeCL's, and two targets that do can wait for each other:
+    /// who opens a device holds CubeCL's list of them until the thread has time, and a stage that runs on the thread may need the list.
+    const NUMBER: u16;
 
     /// A compiler.
     fn compiler() -> Self::Compiler;
@@ -96,25 +101,25 @@ impl Kernel {
     }
 }
 
-/// The only device.
+/// The only device of a target.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct PaperDevice;
+pub struct PaperDevice<T>(PhantomData<T>);
 
-impl Device for PaperDevice {
+impl<T: Target> Device for PaperDevice<T> {
     fn from_id(_: DeviceId) -> Self {
-        Self
+        Self::default()
     }
 
     fn to_id(&self) -> DeviceId {
-        DeviceId::new(0, 0)
+        DeviceId::new(T::NUMBER, 0)
     }
 }
 
-impl DeviceOps for PaperDevice {}
+impl<T: Target> DeviceOps for PaperDevice<T> {}
 
 /// CubeCL's runtime of paper.
 #[derive(Debug, Clone)]
-pub struct PaperRuntime<T: Target>(std::marker::PhantomData<T>);
+pub struct PaperRuntime<T: Target>(PhantomData<T>);
 
 /// Burn's backend of paper.
 pub type Paper<T> = CubeBackend<PaperRuntime<T>, f32, i32, u32>;
@@ -128,9 +133,9 @@ impl<T: Target> KernelRuntime for PaperRuntime<T> {
 impl<T: Target> Runtime for PaperRuntime<T> {
     type Compiler = T::Compiler;
     type Server = PaperServer<T>;
-    type Device = PaperDevice;
+    type Device = PaperDevice<T>;
 
-    fn client(device: &PaperDevice) -> ComputeClient<Self> {
+    fn client(device: &PaperDevice<T>) -> ComputeClient<Self> {
         ComputeClient::load(device)
     }
 
@@ -156,6 +161,6 @@ impl<T: Target> Runtime for PaperRuntime<T> {
     }
 
     fn enumerate_devices(_: u16, (): &()) -> Vec<DeviceId> {
-        vec![PaperDevice.to_id()]
+        vec![PaperDevice::<T>::default().to_id()]
     }
 }

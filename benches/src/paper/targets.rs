@@ -21,13 +21,15 @@ use cubecl_cpp::{DialectWmmaCompiler, register_supported_types};
 use super::{Kernels, Target};
 
 /// Metal's own language, on an M1: what wgpu and CubeCL tell of one.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Metal;
 
 static METAL: Mutex<Kernels> = Mutex::new(Kernels::new());
 
 impl Target for Metal {
     type Compiler = CppCompiler<MslDialect>;
+
+    const NUMBER: u16 = 0;
 
     fn compiler() -> Self::Compiler {
         Default::default()
@@ -78,13 +80,15 @@ impl Target for Metal {
 }
 
 /// WebGPU's language, with the least that WebGPU promises of units and shared memory.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Wgsl;
 
 static WGSL: Mutex<Kernels> = Mutex::new(Kernels::new());
 
 impl Target for Wgsl {
     type Compiler = cubecl::wgpu::WgslCompiler;
+
+    const NUMBER: u16 = 1;
 
     fn compiler() -> Self::Compiler {
         Default::default()
@@ -127,13 +131,15 @@ impl Target for Wgsl {
 }
 
 /// CUDA's C++, on an H100 without NVIDIA's libraries of products.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Cuda;
 
 static CUDA: Mutex<Kernels> = Mutex::new(Kernels::new());
 
 impl Target for Cuda {
     type Compiler = CppCompiler<CudaDialect<CudaWmmaCompiler>>;
+
+    const NUMBER: u16 = 2;
 
     fn compiler() -> Self::Compiler {
         Default::default()
