@@ -58,6 +58,12 @@ pub trait ModelBackend: Backend {
         Self::supports_dtype(device, format.dtype())
     }
 
+    /// Makes the device ready, before anything else is asked of it: `Alpamayo` does so at load.
+    ///
+    /// Waits for stages that run in other threads, so it isn't for use inside [`run_stage`](Self::run_stage). A device that can't be opened
+    /// panics, as in every other operation.
+    fn open(_device: &Self::Device) {}
+
     /// What the device says about itself.
     fn limits(_device: &Self::Device) -> Limits {
         Limits::default()

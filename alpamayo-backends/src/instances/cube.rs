@@ -4,7 +4,7 @@ use burn::tensor::{Int, Tensor};
 use burn_cubecl::{BoolElement, CubeBackend, FloatElement, IntElement};
 use cubecl::ir::features::TypeUsage;
 
-use super::KernelRuntime;
+use super::{KernelRuntime, opening};
 use crate::ModelBackend;
 use crate::device::Limits;
 use crate::error::{Error, Result};
@@ -30,6 +30,10 @@ impl<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement> ModelBac
         kernels::random_weight(shape, amplitude, format, device)
     }
 
+    fn open(device: &R::Device) {
+        opening::open::<R>(device);
+    }
+
     fn default_weight_format(_device: &R::Device) -> WeightFormat {
         WeightFormat::Bf16
     }
@@ -52,8 +56,7 @@ impl<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement> ModelBac
         // Buffers of a size of their own are kept for the next run of the stage; the pages that buffers of like sizes share otherwise
         // hold up to a quarter of the weights of few bits without a use.
         let run = || client.memory_persistent_allocation((), |()| stage());
-        client
-            .exclusive(run)
+        opening::run(|| client.exclusive(run))
             .and_then(|output| output)
             .map_err(|error| Error::Device {
                 context: "running a stage on the device's thread".into(),

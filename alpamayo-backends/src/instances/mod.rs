@@ -15,6 +15,8 @@ mod flex;
 #[cfg(feature = "cuda")]
 pub(crate) mod kernel_cache;
 #[cfg(feature = "cubecl")]
+mod opening;
+#[cfg(feature = "cubecl")]
 mod runtime;
 #[cfg(feature = "wgpu")]
 mod wgpu;

@@ -145,9 +145,10 @@ fn check_memory<B: ModelBackend>(
     import::check_memory(config, formats, &table, &format!("{device:?}"), available)
 }
 
-/// Before anything is loaded: a cache is made only when the first clip comes.
+/// Opens the device and asks it, before anything is loaded: a cache is made only when the first clip comes.
 fn check_cache_format<B: ModelBackend>(device: &B::Device, options: &LoadOptions) -> Result<()> {
     guard("looking at the device", || {
+        B::open(device);
         let format = options.cache_format::<B>(device);
         if B::supports_cache_format(format, device) {
             return Ok(());
