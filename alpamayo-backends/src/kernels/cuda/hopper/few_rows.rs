@@ -57,9 +57,9 @@ pub(super) fn multiply(
         let mut arguments = vec![
             queue.argument(&x.handle)?,
             queue.argument(&product.weight.values.handle)?,
-            Argument::Address(queue.optional(norm)?),
-            Argument::Address(queue.optional(product.bias.as_ref())?),
-            Argument::Address(queue.optional(product.residual.as_ref())?),
+            queue.optional(norm)?,
+            queue.optional(product.bias.as_ref())?,
+            queue.optional(product.residual.as_ref())?,
             queue.argument(&out.handle)?,
         ];
         if counter {

@@ -29,7 +29,7 @@ use launch::Argument;
 
 use super::buffers::{address, is_of_this_stream};
 use super::client_stream::client_stream;
-use crate::kernels::native::NativeWork;
+use crate::kernels::native::{NativeWork, NormBetween};
 
 type Client = ComputeClient<CudaRuntime>;
 type Tensor = CubeTensor<CudaRuntime>;
@@ -47,6 +47,11 @@ pub fn run(work: &NativeWork<'_, CudaRuntime>) -> Option<Tensor> {
         NativeWork::Prompts { prepare, launch } => attention::prompts(launch, &prepare.qkv),
         NativeWork::Tokens { prepare, launch } => tokens::run(prepare, launch),
     }
+}
+
+/// Both products of a pair, or `None` where no kernel here takes it.
+pub fn run_pair(pair: &NormBetween<'_, CudaRuntime>) -> Option<[Tensor; 2]> {
+    product::pair(pair)
 }
 
 /// What work needs to be launched: the stream, and the addresses of its buffers.
@@ -77,8 +82,8 @@ impl Queue<'_> {
     }
 
     /// A tensor's address, or zero where there is no tensor.
-    fn optional(&self, tensor: Option<&Tensor>) -> Option<u64> {
-        tensor.map_or(Some(0), |tensor| self.address(&tensor.handle))
+    fn optional(&self, tensor: Option<&Tensor>) -> Option<Argument> {
+        tensor.map_or(Some(Argument::Address(0)), |tensor| self.argument(&tensor.handle))
     }
 }
 

@@ -11,6 +11,10 @@
 // parts in a fixed order. (A cluster would do this in shared memory, but clusters of 4 or 8 leave up to 12 SMs idle.)
 // The weight is requested before the wait for the kernel in front; x, residual, workspace and out come after it.
 //
+// RMSNorm between two products costs no launch: dividing a row by the root of its mean square commutes with the product.
+// The product in front of the norm also leaves its results times the norm's weight, in bf16, and each tile's sums of their
+// squares; the one behind it takes those rows as its x and multiplies its sums by 1 / rms before it adds the bias.
+//
 // LAUNCH CONTRACT
 //   macros    TOKENS      16, 32 or 64: the most tokens (a smaller one reads and multiplies less)
 //             WARPGROUPS  1, 2 or 4: ROWS = 64 * WARPGROUPS weight rows a block
@@ -18,9 +22,11 @@
 //             STAGES, X_STAGES  depth of the rings of weight and x tiles, >= 2
 //             GATED       0 or 1;   ACTIVATION  0 none, 1 GELU (tanh), 2 SiLU (of an ungated product)
 //             OUT_BF16    0: out is f32, 1: out is bf16
-//   kernel    product(weight_map, x_map, bias, residual, out, tokens, rows, columns, workspace)
+//   kernel    product(weight_map, x_map, bias, residual, out, tokens, rows, columns, workspace,
+//                     squares, parts, epsilon, next_weight, next_x, next_squares)
 //   grid      (SPLIT * ceil(rows / ROWS), 1, 1);  block (128 * WARPGROUPS + 64, 1, 1);  no cluster
-//   shared    STAGES * (128 * ROWS + 16) + X_STAGES * (128 * TOKENS + 16) bytes, dynamic
+//   shared    STAGES * (128 * ROWS + 16) + X_STAGES * (128 * TOKENS + 16) + 4 * TOKENS
+//             + 16 * WARPGROUPS * max(TOKENS, 32) bytes, dynamic
 //   maps      bf16, swizzle 128B, no interleave, zero fill, L2 promotion 256B, element strides 1
 //             x       dims {columns, tokens}, strides {2 * columns} bytes, box {64, TOKENS}
 //             weight  dims {columns, rows}, strides {2 * columns}, box {64, ROWS}
@@ -31,6 +37,10 @@
 //   workspace 4 * SPLIT * TOKENS * ROWS * ceil(rows / ROWS) bytes, not touched when SPLIT is 1. All its bytes must be
 //             0xFF before the first launch, and every launch leaves them so: kernels that follow each other on one stream
 //             share one workspace (of the largest size), kernels that may overlap (two streams) must not.
+//   squares   f32 [parts, TOKENS], sums of squares whose sum over the parts is that of the row before it was multiplied by the
+//             norm's weight, or null: x is taken as it is.  x[t] stands for x[t] / sqrt(sum / columns + epsilon)
+//   next_weight  f32 [width] or null;  next_x bf16 [tokens, width], the result times next_weight;  next_squares f32
+//             [ceil(rows / ROWS), TOKENS], the result's sums of squares;  both null where next_weight is
 //   shapes    tokens 1..=TOKENS; rows a multiple of 8 (GATED 16); columns a multiple of 8; any sizes otherwise
 //   align     weight, x and workspace 16 bytes; shared memory starts at a multiple of 1024 (no static shared memory)
 //   launch    attribute programmatic stream serialization is optional
@@ -79,6 +89,8 @@ constexpr u32 WEIGHT_BYTES = ROWS * 128;
 constexpr u32 X_BYTES = TOKENS * 128;
 constexpr int GROUPS = TOKENS / 8;                  // groups of four sums that a thread holds
 constexpr int ITEMS = (GROUPS + SPLIT - 1) / SPLIT; // groups that a thread finishes
+constexpr int WARPS = 4 * WARPGROUPS;               // that multiply
+constexpr int SUMMANDS = CONSUMERS / TOKENS;        // threads that add up a token's squares
 constexpr u32 EMPTY = 0xFFFFFFFFu;                  // in the workspace: a NaN that no sum is
 
 static_assert(TOKENS == 16 || TOKENS == 32 || TOKENS == 64, "TOKENS");
@@ -264,6 +276,32 @@ __device__ __forceinline__ void leave_empty(float4* slots, int rank) {
                 send(slots + slot_of(item * SPLIT + rank, r), make_float4(nothing, nothing, nothing, nothing));
 }
 
+// ---- norms ----
+
+__device__ __forceinline__ void consumers_sync() { asm volatile("bar.sync 1, %0;" ::"n"(CONSUMERS) : "memory"); }
+
+// scales[t] = 1 / rms of row t of x, once the consumers have synchronised again. The sums are added in a fixed order.
+__device__ __forceinline__ void read_scales(float* scales, float* partials, const float* squares, int parts, float mean, float epsilon) {
+    int t = threadIdx.x % TOKENS;
+    float sum = 0.0f;
+#pragma unroll 8
+    for (int part = threadIdx.x / TOKENS; part < parts; part += SUMMANDS) sum += __ldcg(squares + part * TOKENS + t);
+    partials[threadIdx.x] = sum;
+    consumers_sync();
+    if (threadIdx.x >= TOKENS) return;
+    sum = partials[t];
+#pragma unroll
+    for (int i = 1; i < SUMMANDS; i++) sum += partials[i * TOKENS + t];
+    scales[t] = 1.0f / sqrtf(sum * mean + epsilon);
+}
+
+// The sum over the lanes that hold other weight rows of the same tokens.
+__device__ __forceinline__ float sum_of_rows(float v) {
+#pragma unroll
+    for (int apart = 4; apart < 32; apart *= 2) v += __shfl_xor_sync(~0u, v, apart);
+    return v;
+}
+
 // ---- what follows the sums ----
 
 __device__ __forceinline__ float silu(float v) { return v / (1.0f + __expf(-v)); }
@@ -280,11 +318,15 @@ __device__ __forceinline__ float activation(float v) {
 #endif
 }
 
-__device__ __forceinline__ void store(void* out, u64 at, float v) {
-#if OUT_BF16
+__device__ __forceinline__ unsigned short rounded(float v) {
     unsigned short bits;
     asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(v));
-    reinterpret_cast<unsigned short*>(out)[at] = bits;
+    return bits;
+}
+
+__device__ __forceinline__ void store(void* out, u64 at, float v) {
+#if OUT_BF16
+    reinterpret_cast<unsigned short*>(out)[at] = rounded(v);
 #else
     reinterpret_cast<float*>(out)[at] = v;
 #endif
@@ -294,12 +336,15 @@ __device__ __forceinline__ void store(void* out, u64 at, float v) {
 
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
 product(const __grid_constant__ TensorMap weight_map, const __grid_constant__ TensorMap x_map,
-        const float* bias, const float* residual, void* out, int tokens, int rows, int columns, float4* workspace) {
+        const float* bias, const float* residual, void* out, int tokens, int rows, int columns, float4* workspace,
+        const float* squares, int parts, float epsilon, const float* next_weight, unsigned short* next_x, float* next_squares) {
     extern __shared__ __align__(1024) unsigned char memory[];
     u32 weights = shared_address(memory);
     u32 xs = weights + STAGES * WEIGHT_BYTES;
     u32 weight_full = xs + X_STAGES * X_BYTES, weight_empty = weight_full + STAGES * 8;
     u32 x_full = weight_empty + STAGES * 8, x_empty = x_full + X_STAGES * 8;
+    float* scales = reinterpret_cast<float*>(memory + STAGES * (WEIGHT_BYTES + 16) + X_STAGES * (X_BYTES + 16));
+    float* partials = scales + TOKENS;
 
     int rank = blockIdx.x % SPLIT;
     int tile = blockIdx.x / SPLIT;
@@ -362,6 +407,8 @@ product(const __grid_constant__ TensorMap weight_map, const __grid_constant__ Te
     }
     float bias_a = bias && inside ? bias[n] : 0.0f;
     float bias_b = bias && inside && GATED ? bias[width + n] : bias && inside_8 ? bias[n + 8] : 0.0f;
+    float next_a = next_weight && inside ? next_weight[n] : 0.0f, next_b = next_weight && inside_8 ? next_weight[n + 8] : 0.0f;
+    if (squares) read_scales(scales, partials, squares, parts, 1.0f / columns, epsilon);
 
     float4 sums[GROUPS];
 #pragma unroll
@@ -402,22 +449,46 @@ product(const __grid_constant__ TensorMap weight_map, const __grid_constant__ Te
     }
     if (SPLIT > 1) gather(own, slots, rank);
 
+    if (squares) consumers_sync();
 #pragma unroll
     for (int item = 0; item < ITEMS; item++) {
         int t = (item * SPLIT + rank) * 8 + lane % 4 * 2;       // beyond TOKENS for a group that isn't: stores nothing
         bool first = t < tokens, second = t + 1 < tokens;
         u64 to = (u64)t * width + n;
+        float scale = squares && first ? scales[t] : 1.0f, scale_1 = squares && second ? scales[t + 1] : 1.0f;
         float4 v = own[item];
-        v = make_float4(v.x + bias_a, v.y + bias_a, v.z + bias_b, v.w + bias_b);
+        v = make_float4(v.x * scale + bias_a, v.y * scale_1 + bias_a, v.z * scale + bias_b, v.w * scale_1 + bias_b);
 #if GATED
-        if (first && inside) store(out, to, silu(v.x) * v.z + start[item].x);
-        if (second && inside) store(out, to + width, silu(v.y) * v.w + start[item].y);
+        v = make_float4(silu(v.x) * v.z, silu(v.y) * v.w, 0.0f, 0.0f);
 #else
-        if (first && inside) store(out, to, activation(v.x) + start[item].x);
-        if (second && inside) store(out, to + width, activation(v.y) + start[item].y);
-        if (first && inside_8) store(out, to + 8, activation(v.z) + start[item].z);
-        if (second && inside_8) store(out, to + width + 8, activation(v.w) + start[item].w);
+        v = make_float4(activation(v.x), activation(v.y), activation(v.z), activation(v.w));
 #endif
+        v = add(v, start[item]);
+        if (first && inside) store(out, to, v.x);
+        if (second && inside) store(out, to + width, v.y);
+        if (first && inside_8) store(out, to + 8, v.z);
+        if (second && inside_8) store(out, to + width + 8, v.w);
+        if (!next_weight) continue;
+        if (first && inside) next_x[to] = rounded(v.x * next_a);
+        if (second && inside) next_x[to + width] = rounded(v.y * next_a);
+        if (first && inside_8) next_x[to + 8] = rounded(v.z * next_b);
+        if (second && inside_8) next_x[to + width + 8] = rounded(v.w * next_b);
+        float sum = sum_of_rows((inside ? v.x * v.x : 0.0f) + (inside_8 ? v.z * v.z : 0.0f));
+        float sum_1 = sum_of_rows((inside ? v.y * v.y : 0.0f) + (inside_8 ? v.w * v.w : 0.0f));
+        if (lane < 4 && t < TOKENS) {
+            partials[threadIdx.x / 32 * TOKENS + t] = sum;
+            partials[threadIdx.x / 32 * TOKENS + t + 1] = sum_1;
+        }
+    }
+    if (next_weight) {
+        consumers_sync();
+        int t = threadIdx.x;
+        if (t < TOKENS && t / 8 % SPLIT == rank) {
+            float sum = partials[t];
+#pragma unroll
+            for (int warp = 1; warp < WARPS; warp++) sum += partials[warp * TOKENS + t];
+            next_squares[tile * TOKENS + t] = sum;
+        }
     }
     if (SPLIT > 1) leave_empty(slots, rank);
 }

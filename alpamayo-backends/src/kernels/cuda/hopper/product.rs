@@ -1,13 +1,15 @@
-//! Products of up to 64 rows with a bf16 weight, by `product.cu`.
+//! Products of up to 64 rows with a bf16 weight, and pairs of them with a norm between, by `product.cu`.
 
 use burn::tensor::DType;
+use burn_cuda::CudaDevice;
 use cubecl::cuda::CudaRuntime;
 
 use super::launch::{Argument, Grid, launch};
-use super::module::Kernel;
+use super::module::{Function, Kernel};
 use super::tensor_map::bf16_map;
 use super::{Queue, Tensor, queue};
 use crate::kernels::linear::LibraryProduct;
+use crate::kernels::native::NormBetween;
 use crate::kernels::product::{Element, Product};
 use crate::kernels::round::round;
 use crate::kernels::tensors::{empty, extents};
@@ -66,13 +68,19 @@ impl Cut {
         GROUP_ROWS * self.warpgroups
     }
 
+    /// Blocks that take different rows of the weight.
+    fn tiles(self, rows: usize) -> usize {
+        rows.div_ceil(self.rows())
+    }
+
     fn shared(self, tokens: usize) -> usize {
-        self.stages * (128 * self.rows() + 16) + X_STAGES * (128 * tokens + 16)
+        let rings = self.stages * (128 * self.rows() + 16) + X_STAGES * (128 * tokens + 16);
+        rings + 4 * tokens + 16 * self.warpgroups * tokens.max(32)
     }
 
     /// Bytes by which the blocks of the same rows exchange their sums.
     fn exchange(self, tokens: usize, rows: usize) -> usize {
-        4 * self.split * tokens * self.rows() * rows.div_ceil(self.rows())
+        4 * self.split * tokens * self.rows() * self.tiles(rows)
     }
 }
 
@@ -92,57 +100,133 @@ fn weight_map(queue: &Queue<'_>, product: &Product<CudaRuntime>, cut: Cut) -> Op
 
 /// The product, or `None` where the kernel doesn't take it.
 pub fn run(request: &LibraryProduct<'_, CudaRuntime>) -> Option<Tensor> {
-    let product = request.product;
-    let (tokens, columns) = extents(request.x);
-    let rows = product.weight.rows;
-    let takes = product.weight.element == Element::Bf16
-        && product.norm.is_none()
-        && (MIN_TOKENS..=MAX_TOKENS).contains(&tokens)
-        && rows.is_multiple_of(16)
-        && columns.is_multiple_of(8);
-    if !takes {
-        return None;
-    }
-    let cut = Cut::choose(rows);
-    let variant = Variant::of(request, tokens)?;
-    let (room, function) = (variant.room, variant.kernel(cut).function(&request.x.device)?);
-    let x = match request.x.dtype {
-        DType::BF16 => request.x.clone(),
-        DType::F32 => round(request.x),
-        _ => return None,
+    let x = request.x;
+    let work = Work::new(request.product, extents(x), request.dtype, &x.device)?;
+    work.launch(&rows(x)?, &Norms::default())
+}
+
+/// Both products of a pair in two launches: the first one leaves its rows as the second one reads them. `None` where the kernel
+/// takes only one of them.
+pub fn pair(request: &NormBetween<'_, CudaRuntime>) -> Option<[Tensor; 2]> {
+    let x = request.x;
+    let (tokens, columns) = extents(x);
+    let width = request.first.out_features();
+    let first = Work::new(request.first, (tokens, columns), DType::F32, &x.device)?;
+    let second = Work::new(request.second, (tokens, width), request.dtype, &x.device)?;
+    let parts = first.cut.tiles(request.first.weight.rows);
+    let (scaled, squares) = (
+        empty(x, tokens, width, DType::BF16),
+        empty(x, parts, first.variant.room, DType::F32),
+    );
+    let behind = Norms {
+        behind: Some([request.weight, &scaled, &squares]),
+        before: None,
     };
-    let out = empty(&x, tokens, product.out_features(), request.dtype);
-    let inputs: Vec<_> = [Some(&x), product.residual.as_ref()]
-        .into_iter()
-        .flatten()
-        .map(|input| &input.handle)
-        .collect();
-    queue(&x.client, &x.device, &inputs, |queue| {
-        let x_map = bf16_map(
-            queue.address(&x.handle)?,
-            [columns, tokens],
-            [1, columns],
-            [BLOCK, room],
-        )?;
-        let arguments = [
-            weight_map(queue, product, cut)?,
-            Argument::Map(x_map),
-            Argument::Address(queue.optional(product.bias.as_ref())?),
-            Argument::Address(queue.optional(product.residual.as_ref())?),
-            queue.argument(&out.handle)?,
-            Argument::int(tokens)?,
-            Argument::int(rows)?,
-            Argument::int(columns)?,
-            queue.exchange(cut.exchange(room, rows))?,
-        ];
-        let grid = Grid {
-            blocks: [cut.split * rows.div_ceil(cut.rows()), 1, 1],
-            threads: 128 * cut.warpgroups + 64,
-        };
-        // SAFETY: the arguments are those that the source documents, over buffers of the extents it is told.
-        unsafe { launch(queue.stream, function, grid, &arguments) }
-    })?;
-    Some(out)
+    let sum = first.launch(&rows(x)?, &behind)?;
+    let before = Norms {
+        before: Some((&squares, request.epsilon)),
+        behind: None,
+    };
+    Some([sum, second.launch(&scaled, &before)?])
+}
+
+/// Rows as the kernel reads them.
+fn rows(x: &Tensor) -> Option<Tensor> {
+    match x.dtype {
+        DType::BF16 => Some(x.clone()),
+        DType::F32 => Some(round(x)),
+        _ => None,
+    }
+}
+
+/// What stands for the norms in front of a product and behind it.
+#[derive(Default)]
+struct Norms<'a> {
+    /// Sums of squares by which the rows of `x` are still to be divided, `[parts, room]`, and what is added to their mean.
+    before: Option<(&'a Tensor, f64)>,
+    /// The weight of the norm behind, the results times that weight, and their sums of squares.
+    behind: Option<[&'a Tensor; 3]>,
+}
+
+/// A product that the kernel takes.
+struct Work<'a> {
+    product: &'a Product<CudaRuntime>,
+    cut: Cut,
+    variant: Variant,
+    function: Function,
+}
+
+impl<'a> Work<'a> {
+    /// `None` where the kernel doesn't take the product of so many rows and columns.
+    fn new(
+        product: &'a Product<CudaRuntime>,
+        (tokens, columns): (usize, usize),
+        dtype: DType,
+        device: &CudaDevice,
+    ) -> Option<Self> {
+        let rows = product.weight.rows;
+        let takes = product.weight.element == Element::Bf16
+            && product.norm.is_none()
+            && (MIN_TOKENS..=MAX_TOKENS).contains(&tokens)
+            && product.weight.columns == columns
+            && rows.is_multiple_of(16)
+            && columns.is_multiple_of(8);
+        if !takes {
+            return None;
+        }
+        let cut = Cut::choose(rows);
+        let variant = Variant::of(product, tokens, dtype)?;
+        Some(Self {
+            product,
+            cut,
+            variant,
+            function: variant.kernel(cut).function(device)?,
+        })
+    }
+
+    /// The product of rows in bf16.
+    fn launch(&self, x: &Tensor, norms: &Norms<'_>) -> Option<Tensor> {
+        let (product, cut, room) = (self.product, self.cut, self.variant.room);
+        let ((tokens, columns), rows) = (extents(x), product.weight.rows);
+        let out = empty(x, tokens, product.out_features(), self.variant.dtype());
+        let (squares, epsilon) = norms.before.unzip();
+        let (parts, epsilon) = (squares.map_or(0, |squares| extents(squares).0), epsilon.unwrap_or(0.0));
+        let behind = norms.behind.map_or([None; 3], |behind| behind.map(Some));
+        let inputs = [Some(x), product.residual.as_ref(), squares];
+        let inputs: Vec<_> = inputs.into_iter().flatten().map(|input| &input.handle).collect();
+        queue(&x.client, &x.device, &inputs, |queue| {
+            let x_map = bf16_map(
+                queue.address(&x.handle)?,
+                [columns, tokens],
+                [1, columns],
+                [BLOCK, room],
+            )?;
+            let arguments = [
+                weight_map(queue, product, cut)?,
+                Argument::Map(x_map),
+                queue.optional(product.bias.as_ref())?,
+                queue.optional(product.residual.as_ref())?,
+                queue.argument(&out.handle)?,
+                Argument::int(tokens)?,
+                Argument::int(rows)?,
+                Argument::int(columns)?,
+                queue.exchange(cut.exchange(room, rows))?,
+                queue.optional(squares)?,
+                Argument::int(parts)?,
+                Argument::Float(epsilon as f32),
+                queue.optional(behind[0])?,
+                queue.optional(behind[1])?,
+                queue.optional(behind[2])?,
+            ];
+            let grid = Grid {
+                blocks: [cut.split * cut.tiles(rows), 1, 1],
+                threads: 128 * cut.warpgroups + 64,
+            };
+            // SAFETY: the arguments are those that the source documents, over buffers of the extents it is told.
+            unsafe { launch(queue.stream, self.function, grid, &arguments) }
+        })?;
+        Some(out)
+    }
 }
 
 /// What is compiled for a product besides its cut.
@@ -157,22 +241,26 @@ pub(super) struct Variant {
 
 impl Variant {
     /// `None` where the kernel lacks the activation or the element type.
-    fn of(request: &LibraryProduct<'_, CudaRuntime>, tokens: usize) -> Option<Self> {
+    fn of(product: &Product<CudaRuntime>, tokens: usize, dtype: DType) -> Option<Self> {
         Some(Self {
-            gated: request.product.gated,
-            activation: match request.product.activation {
+            gated: product.gated,
+            activation: match product.activation {
                 Activation::None => 0,
                 Activation::GeluTanh => 1,
                 Activation::Silu => 2,
                 Activation::GeluErf => return None,
             },
-            bf16: match request.dtype {
+            bf16: match dtype {
                 DType::F32 => false,
                 DType::BF16 => true,
                 _ => return None,
             },
             room: tokens.next_power_of_two().max(16),
         })
+    }
+
+    fn dtype(self) -> DType {
+        if self.bf16 { DType::BF16 } else { DType::F32 }
     }
 
     pub(super) fn kernel(self, cut: Cut) -> Kernel<8> {
