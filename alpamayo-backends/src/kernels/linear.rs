@@ -165,7 +165,8 @@ fn norm_between<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElemen
 ) -> Option<[Tensor<Cube<R, F, I, BT>, 2>; 2]> {
     let Norm::Rms(norm) = norm else { return None };
     let tokens = x.dims()[0];
-    let product = |linear| Product::new(linear, Activation::None).filter(|it| Kernel::choose(tokens, it) == Kernel::Streamed);
+    let product =
+        |linear| Product::new(linear, Activation::None).filter(|it| Kernel::choose(tokens, it) == Kernel::Streamed);
     let first = Product {
         residual: Some(full(residual.clone())),
         ..product(linear)?

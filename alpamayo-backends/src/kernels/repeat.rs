@@ -82,11 +82,7 @@ fn run<R: KernelRuntime>(x: CubeTensor<R>, parts: usize, work: &mut Work<'_, R>)
 }
 
 /// The result of the given parts.
-fn plainly<R: KernelRuntime>(
-    x: CubeTensor<R>,
-    parts: std::ops::Range<usize>,
-    work: &mut Work<'_, R>,
-) -> CubeTensor<R> {
+fn plainly<R: KernelRuntime>(x: CubeTensor<R>, parts: std::ops::Range<usize>, work: &mut Work<'_, R>) -> CubeTensor<R> {
     parts.fold(x, |x, part| work(part, &x))
 }
 

@@ -93,14 +93,7 @@ impl<B: ModelBackend> Expert<B> {
         let mut projected = None;
         for (index, (layer, cache)) in layers.iter().zip(caches).enumerate() {
             let next = layers.get(index + 1);
-            (x, projected) = layer.expert(
-                x,
-                projected,
-                &context.rotary,
-                cache,
-                &context.suffix_lengths,
-                next,
-            );
+            (x, projected) = layer.expert(x, projected, &context.rotary, cache, &context.suffix_lengths, next);
         }
         if end == self.layers.len() {
             x = B::normalize(x, &self.norm);

@@ -54,11 +54,7 @@ fn kernel(slices: usize, bf16: bool) -> Kernel<3> {
     Kernel {
         source: include_str!("norm.cu"),
         entry: "rms_norm",
-        definitions: [
-            ("THREADS", THREADS),
-            ("SLICES", slices),
-            ("X_BF16", usize::from(bf16)),
-        ],
+        definitions: [("THREADS", THREADS), ("SLICES", slices), ("X_BF16", usize::from(bf16))],
         shared: 0,
     }
 }
