@@ -25,3 +25,16 @@ impl<B: ModelBackend> Repetition<B> for Anew {
         (0..parts).fold(x, |x, part| work(part, x))
     }
 }
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use super::*;
+    use crate::instances::Flex;
+
+    #[test]
+    fn parts_are_done_in_order() {
+        let x = Tensor::<Flex, 2>::ones([1, 2], &Default::default());
+        let result = Anew.run(x, 3, &mut |part, x| x * 2.0 + part as f32);
+        assert_eq!(result.into_data().to_vec::<f32>().unwrap(), [12.0; 2]);
+    }
+}

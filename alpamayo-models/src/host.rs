@@ -32,9 +32,11 @@ pub(crate) fn unreadable<'a, E: Debug>(context: &'a str) -> impl FnOnce(E) -> Er
     }
 }
 
-/// `values` as `[rows, columns]` on the device.
+/// `values` as `[rows, columns]` on the device, one row right behind the other: rows of a matrix may be put further apart, and what
+/// is computed of them then copies them together first.
 pub(crate) fn upload<B: Backend>(values: Vec<f32>, [rows, columns]: [usize; 2], device: &B::Device) -> Tensor<B, 2> {
-    Tensor::from_data(TensorData::new(values, [rows, columns]), device)
+    let count = values.len();
+    Tensor::<B, 1>::from_data(TensorData::new(values, [count]), device).reshape([rows, columns])
 }
 
 /// Row numbers on the device, in its own integer type.

@@ -41,7 +41,7 @@
 //             norm's weight, or null: x is taken as it is.  x[t] stands for x[t] / sqrt(sum / columns + epsilon)
 //   next_weight  f32 [width] or null;  next_x bf16 [tokens, width], the result times next_weight;  next_squares f32
 //             [ceil(rows / ROWS), TOKENS], the result's sums of squares;  both null where next_weight is
-//   shapes    tokens 1..=TOKENS; rows a multiple of 8 (GATED 16); columns a multiple of 8; any sizes otherwise
+//   shapes    tokens 1..=TOKENS; any rows (GATED a multiple of 16); columns a multiple of 8; any sizes otherwise
 //   align     weight, x and workspace 16 bytes; shared memory starts at a multiple of 1024 (no static shared memory)
 //   launch    attribute programmatic stream serialization is optional
 //   The SPLIT blocks of a tile, neighbours in the grid, wait for each other: SPLIT blocks must fit the GPU at once.

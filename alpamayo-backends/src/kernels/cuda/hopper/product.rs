@@ -1,6 +1,6 @@
 //! Products of up to 64 rows with a bf16 weight, and pairs of them with a norm between, by `product.cu`.
 
-use burn::tensor::DType;
+use burn::tensor::{DType, Shape};
 use burn_cuda::CudaDevice;
 use cubecl::cuda::CudaRuntime;
 
@@ -113,21 +113,17 @@ pub fn pair(request: &NormBetween<'_, CudaRuntime>) -> Option<[Tensor; 2]> {
     let width = request.first.out_features();
     let first = Work::new(request.first, (tokens, columns), DType::F32, &x.device)?;
     let second = Work::new(request.second, (tokens, width), request.dtype, &x.device)?;
-    let parts = first.cut.tiles(request.first.weight.rows);
-    let (scaled, squares) = (
-        empty(x, tokens, width, DType::BF16),
-        empty(x, parts, first.variant.room, DType::F32),
-    );
+    let between = Between::new(x, &first, (tokens, width));
     let behind = Norms {
-        behind: Some([request.weight, &scaled, &squares]),
+        behind: Some((request.weight, &between)),
         before: None,
     };
     let sum = first.launch(&rows(x)?, &behind)?;
     let before = Norms {
-        before: Some((&squares, request.epsilon)),
+        before: Some((&between, request.epsilon)),
         behind: None,
     };
-    Some([sum, second.launch(&scaled, &before)?])
+    Some([sum, second.launch(&between.rows, &before)?])
 }
 
 /// Rows as the kernel reads them.
@@ -139,13 +135,65 @@ fn rows(x: &Tensor) -> Option<Tensor> {
     }
 }
 
+/// What one product leaves to another for the norm between them.
+struct Between {
+    /// Its results times the norm's weight, bf16. Behind them, in the same buffer, lie the sums of its results' squares, f32
+    /// `[parts, room]`: as a small buffer of their own they could share their memory with the flow's state, and a recorded graph goes on
+    /// writing to it.
+    rows: Tensor,
+    parts: usize,
+}
+
+impl Between {
+    fn new(beside: &Tensor, first: &Work<'_>, (tokens, width): (usize, usize)) -> Self {
+        let parts = first.cut.tiles(first.product.weight.rows);
+        let bytes = 2 * tokens * width + 4 * parts * first.variant.room;
+        let (client, device) = (beside.client.clone(), beside.device.clone());
+        let handle = client.empty(bytes);
+        Self {
+            rows: Tensor::new_contiguous(client, device, Shape::new([tokens, width]), handle, DType::BF16),
+            parts,
+        }
+    }
+
+    /// The addresses of the rows and of the sums.
+    fn addresses(&self, queue: &Queue<'_>) -> Option<[Argument; 2]> {
+        let rows = queue.address(&self.rows.handle)?;
+        let squares = rows + 2 * self.rows.meta.num_elements() as u64;
+        Some([rows, squares].map(Argument::Address))
+    }
+}
+
 /// What stands for the norms in front of a product and behind it.
 #[derive(Default)]
 struct Norms<'a> {
-    /// Sums of squares by which the rows of `x` are still to be divided, `[parts, room]`, and what is added to their mean.
-    before: Option<(&'a Tensor, f64)>,
-    /// The weight of the norm behind, the results times that weight, and their sums of squares.
-    behind: Option<[&'a Tensor; 3]>,
+    /// What the product in front left, and what the norm adds to the mean square.
+    before: Option<(&'a Between, f64)>,
+    /// The norm's weight, and what this product leaves.
+    behind: Option<(&'a Tensor, &'a Between)>,
+}
+
+impl Norms<'_> {
+    /// The last arguments of a launch.
+    fn arguments(&self, queue: &Queue<'_>) -> Option<[Argument; 6]> {
+        let none = Argument::Address(0);
+        let [squares, parts, epsilon] = match self.before {
+            Some((between, epsilon)) => [
+                between.addresses(queue)?[1],
+                Argument::int(between.parts)?,
+                Argument::Float(epsilon as f32),
+            ],
+            None => [none, Argument::Int(0), Argument::Float(0.0)],
+        };
+        let [weight, rows, sums] = match self.behind {
+            Some((weight, between)) => {
+                let [rows, sums] = between.addresses(queue)?;
+                [queue.argument(&weight.handle)?, rows, sums]
+            }
+            None => [none; 3],
+        };
+        Some([squares, parts, epsilon, weight, rows, sums])
+    }
 }
 
 /// A product that the kernel takes.
@@ -169,7 +217,7 @@ impl<'a> Work<'a> {
             && product.norm.is_none()
             && (MIN_TOKENS..=MAX_TOKENS).contains(&tokens)
             && product.weight.columns == columns
-            && rows.is_multiple_of(16)
+            && rows.is_multiple_of(if product.gated { 16 } else { 1 })
             && columns.is_multiple_of(8);
         if !takes {
             return None;
@@ -189,10 +237,7 @@ impl<'a> Work<'a> {
         let (product, cut, room) = (self.product, self.cut, self.variant.room);
         let ((tokens, columns), rows) = (extents(x), product.weight.rows);
         let out = empty(x, tokens, product.out_features(), self.variant.dtype());
-        let (squares, epsilon) = norms.before.unzip();
-        let (parts, epsilon) = (squares.map_or(0, |squares| extents(squares).0), epsilon.unwrap_or(0.0));
-        let behind = norms.behind.map_or([None; 3], |behind| behind.map(Some));
-        let inputs = [Some(x), product.residual.as_ref(), squares];
+        let inputs = [Some(x), product.residual.as_ref()];
         let inputs: Vec<_> = inputs.into_iter().flatten().map(|input| &input.handle).collect();
         queue(&x.client, &x.device, &inputs, |queue| {
             let x_map = bf16_map(
@@ -201,7 +246,7 @@ impl<'a> Work<'a> {
                 [1, columns],
                 [BLOCK, room],
             )?;
-            let arguments = [
+            let mut arguments = vec![
                 weight_map(queue, product, cut)?,
                 Argument::Map(x_map),
                 queue.optional(product.bias.as_ref())?,
@@ -211,13 +256,8 @@ impl<'a> Work<'a> {
                 Argument::int(rows)?,
                 Argument::int(columns)?,
                 queue.exchange(cut.exchange(room, rows))?,
-                queue.optional(squares)?,
-                Argument::int(parts)?,
-                Argument::Float(epsilon as f32),
-                queue.optional(behind[0])?,
-                queue.optional(behind[1])?,
-                queue.optional(behind[2])?,
             ];
+            arguments.extend(norms.arguments(queue)?);
             let grid = Grid {
                 blocks: [cut.split * cut.tiles(rows), 1, 1],
                 threads: 128 * cut.warpgroups + 64,
