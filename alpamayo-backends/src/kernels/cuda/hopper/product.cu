@@ -302,6 +302,17 @@ __device__ __forceinline__ float sum_of_rows(float v) {
     return v;
 }
 
+// This tile's sums of squares of the tokens that this block finishes, from those of its warps.
+__device__ __forceinline__ void write_squares(float* squares, const float* partials, int rank) {
+    consumers_sync();
+    int t = threadIdx.x;
+    if (t >= TOKENS || t / 8 % SPLIT != rank) return;
+    float sum = partials[t];
+#pragma unroll
+    for (int warp = 1; warp < WARPS; warp++) sum += partials[warp * TOKENS + t];
+    squares[t] = sum;
+}
+
 // ---- what follows the sums ----
 
 __device__ __forceinline__ float silu(float v) { return v / (1.0f + __expf(-v)); }
@@ -480,15 +491,6 @@ product(const __grid_constant__ TensorMap weight_map, const __grid_constant__ Te
             partials[threadIdx.x / 32 * TOKENS + t + 1] = sum_1;
         }
     }
-    if (next_weight) {
-        consumers_sync();
-        int t = threadIdx.x;
-        if (t < TOKENS && t / 8 % SPLIT == rank) {
-            float sum = partials[t];
-#pragma unroll
-            for (int warp = 1; warp < WARPS; warp++) sum += partials[warp * TOKENS + t];
-            next_squares[tile * TOKENS + t] = sum;
-        }
-    }
+    if (next_weight) write_squares(next_squares + tile * TOKENS, partials, rank);
     if (SPLIT > 1) leave_empty(slots, rank);
 }
