@@ -12,6 +12,9 @@ use crate::layers::{Activation, Linear, Norm, SourceType, WeightSource};
 /// At most so many rows and columns of an output are compared.
 const SAMPLED: usize = 24;
 
+/// Features of an action, which the last projection of the flow puts out.
+const ACTION_FEATURES: usize = 2;
+
 pub(super) fn verify<B: ModelBackend>(bench: &mut Bench<'_, B>, shapes: &ModelShapes) -> Result<()> {
     let (text, expert, vision) = (&shapes.text, &shapes.expert, &shapes.vision);
     let prompt = shapes.prompt_length;
@@ -37,6 +40,7 @@ pub(super) fn verify<B: ModelBackend>(bench: &mut Bench<'_, B>, shapes: &ModelSh
         )?;
         residual(bench, tokens, expert.intermediate_size, expert.hidden_size)?;
         gated(bench, tokens, expert.hidden_size, expert.intermediate_size)?;
+        block(bench, tokens, expert.hidden_size, ACTION_FEATURES, Activation::None)?;
         let queries = expert.attention.num_heads * expert.attention.head_dim;
         norm_between(
             bench,
