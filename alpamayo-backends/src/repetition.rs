@@ -34,7 +34,7 @@ mod tests {
     #[test]
     fn parts_are_done_in_order() {
         let x = Tensor::<Flex, 2>::ones([1, 2], &Default::default());
-        let result = Anew.run(x, 3, &mut |part, x| x * 2.0 + part as f32);
+        let result = Anew.run(x, 3, &mut |part: usize, x: Tensor<Flex, 2>| x * 2.0 + part as f32);
         assert_eq!(result.into_data().to_vec::<f32>().unwrap(), [12.0; 2]);
     }
 }
