@@ -63,6 +63,12 @@ impl Domain<'_> {
             .push(Comparison::new(&name, golden, actual, None, Tolerance(allowed)));
     }
 
+    /// As [`compare`](Self::compare), where no element may differ by more than `allowed_difference` either.
+    fn compare_within(&mut self, name: &str, golden: &Golden, actual: &Values, allowed: f64, allowed_difference: f64) {
+        let row = Comparison::new(name, golden, actual, None, Tolerance(allowed));
+        self.report.comparisons.push(row.within(allowed_difference));
+    }
+
     /// Compares integers.
     fn equal(&mut self, name: String, golden: Vec<i64>, actual: Vec<i64>) {
         let golden = Golden {
