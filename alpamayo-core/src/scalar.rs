@@ -6,8 +6,8 @@ use crate::action_space::reciprocal_root;
 
 /// `f32` (what the model's reference computes in) or `f64`.
 ///
-/// Trigonometry comes from [`RealField`]; long sums and least squares are always formed in `f64`, through the two
-/// conversions here.
+/// Trigonometry comes from [`RealField`]; long sums and the least squares of actions are always formed in `f64`, through the two
+/// conversions here, and the initial speed's in the type itself, as the reference does.
 pub trait Scalar: RealField + Copy {
     /// The nearest value of this type.
     fn from_double(value: f64) -> Self;

@@ -124,7 +124,7 @@ fn trajectories_row<T: Scalar>(
     for (suffix, values, metres) in [("xyz", xyz, POSITIONS), ("rot", rot, f64::INFINITY)] {
         let name = format!("{precision}.{part}_{suffix}");
         let (golden, actual) = (get(tensors, &name)?, Values::Float(values));
-        domain.compare_within(&format!("action_space.{name}"), golden, &actual, allowed, metres);
+        domain.compare_within("action_space", &name, golden, &actual, [allowed, metres]);
     }
     Ok(())
 }
