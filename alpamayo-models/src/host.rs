@@ -47,10 +47,13 @@ pub(crate) fn indices<B: Backend>(rows: impl IntoIterator<Item = usize>, device:
 }
 
 /// The given rows of `x`.
-pub(crate) fn select_rows<B: Backend>(
-    x: Tensor<B, 2>,
-    rows: impl IntoIterator<Item = usize>,
-    device: &B::Device,
-) -> Tensor<B, 2> {
-    x.select(0, indices::<B>(rows, device))
+///
+/// Burn 0.21's selection on CubeCL devices reads a row number for every column as well, and throws it away: zeros lie behind these
+/// for it.
+pub(crate) fn select_rows<B: Backend>(x: Tensor<B, 2>, rows: impl IntoIterator<Item = usize>) -> Tensor<B, 2> {
+    let mut rows: Vec<usize> = rows.into_iter().collect();
+    let count = rows.len();
+    rows.resize(count.max(x.dims()[1]), 0);
+    let rows = indices::<B>(rows, &x.device()).narrow(0, 0, count);
+    x.select(0, rows)
 }

@@ -12,7 +12,7 @@ mod cuda;
 pub(crate) mod cuda_devices;
 #[cfg(feature = "flex")]
 mod flex;
-#[cfg(feature = "cuda")]
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
 pub(crate) mod kernel_cache;
 #[cfg(feature = "cubecl")]
 mod opening;

@@ -6,9 +6,10 @@ use alpamayo_backends::layers::{
 };
 use alpamayo_core::DecoderConfig;
 use burn::module::Module;
-use burn::tensor::{Int, Tensor, backend::Backend};
+use burn::tensor::{Tensor, backend::Backend};
 
 use crate::error::Result;
+use crate::host::select_rows;
 use crate::parameters::ParameterSource;
 
 /// A pre-norm layer: grouped-query attention with per-head RMSNorm and rotation, then a SwiGLU MLP.
@@ -82,13 +83,13 @@ impl<B: ModelBackend> DecoderLayer<B> {
         x: Tensor<B, 2>,
         rotary: &Rotary<B>,
         prompt: &mut KeyValue<B>,
-        rows: Tensor<B, 1, Int>,
+        rows: &[usize],
     ) -> Tensor<B, 2> {
-        let wanted = x.clone().select(0, rows.clone());
+        let wanted = select_rows(x.clone(), rows.iter().copied());
         let attended = self.attend(x, |qkv| {
             B::prefill_attention(qkv, &self.attention, &self.head_norms, rotary, prompt)
         });
-        self.after_attention(attended.select(0, rows), wanted)
+        self.after_attention(select_rows(attended, rows.iter().copied()), wanted)
     }
 
     /// The next tokens of every row, `[rows · tokens, hidden]`; writes their keys and values from suffix `position` on.
