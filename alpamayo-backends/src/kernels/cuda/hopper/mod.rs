@@ -12,6 +12,7 @@ mod launch;
 mod module;
 mod norm;
 mod product;
+mod quantized_row_product;
 mod row_product;
 mod rows_product;
 mod scratch;
@@ -40,6 +41,7 @@ pub use module::is_present;
 pub fn run(work: &NativeWork<'_, CudaRuntime>) -> Option<Tensor> {
     match work {
         NativeWork::Product(product) => row_product::run(product)
+            .or_else(|| quantized_row_product::run(product))
             .or_else(|| rows_product::run(product))
             .or_else(|| product::run(product)),
         NativeWork::Norm(rows) => norm::run(rows),

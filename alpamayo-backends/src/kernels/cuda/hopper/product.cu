@@ -12,7 +12,8 @@
 // The weight is requested before the wait for the kernel in front; x, residual, workspace and out come after it.
 //
 // LAUNCH CONTRACT
-//   macros    TOKENS      16, 32 or 64: the most tokens (a smaller one reads and multiplies less)
+//   macros    BITS        16; 8 or 4 where quantized_product.cu follows
+//             TOKENS      16, 32 or 64: the most tokens (a smaller one reads and multiplies less)
 //             WARPGROUPS  1, 2 or 4: ROWS = 64 * WARPGROUPS weight rows a block
 //             SPLIT       1..=8 blocks along the columns
 //             STAGES, X_STAGES  depth of the rings of weight and x tiles, >= 2
@@ -39,6 +40,9 @@
 //             gated 2048 -> 16512 WARPGROUPS 2, SPLIT 1, STAGES 8;  down 8256 -> 2048 and o 2048 -> 2048 1, 4;
 //             q|k|v 2048 -> 4096 and 12288 -> 4096 1, 2;  4096 -> 6144 1, 1;  gated 4096 -> 24576 as the first
 
+#ifndef BITS
+#define BITS 16
+#endif
 #ifndef TOKENS
 #define TOKENS 64
 #endif
@@ -290,8 +294,75 @@ __device__ __forceinline__ void store(void* out, u64 at, float v) {
 #endif
 }
 
+// A thread's group g of sums: two weight rows, 8 apart, by the tokens t and t + 1 = 8 g + 2 (lane % 4) + {0, 1}.
+// Ungated those are the outputs n and n + 8; gated the gate and the up row of output n.
+struct Results {
+    int tile, rank, width, n;
+    bool inside, inside_8;
+    float bias_a, bias_b;
+    float4 start[ITEMS];    // the residual
+};
+
+// Requests what is added to the products, before them, so that it has come when they end.
+__device__ __forceinline__ Results results(int tile, int rank, const float* bias, const float* residual, int tokens, int rows) {
+    Results r;
+    int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    int width = r.width = GATED ? rows / 2 : rows;
+    int n = r.n = GATED ? tile * (ROWS / 2) + warp * 8 + lane / 4 : tile * ROWS + warp * 16 + lane / 4;
+    bool inside = r.inside = n < width, inside_8 = r.inside_8 = !GATED && n + 8 < width;
+    r.tile = tile, r.rank = rank;
+#pragma unroll
+    for (int item = 0; item < ITEMS; item++) {
+        int t = (item * SPLIT + rank) * 8 + lane % 4 * 2;
+        const float* from = residual + (u64)t * width + n;
+        bool first = residual && t < tokens, second = residual && t + 1 < tokens;
+        r.start[item].x = first && inside ? from[0] : 0.0f;
+        r.start[item].y = second && inside ? from[width] : 0.0f;
+        r.start[item].z = first && inside_8 ? from[8] : 0.0f;
+        r.start[item].w = second && inside_8 ? from[width + 8] : 0.0f;
+    }
+    r.bias_a = bias && inside ? bias[n] : 0.0f;
+    r.bias_b = bias && inside && GATED ? bias[width + n] : bias && inside_8 ? bias[n + 8] : 0.0f;
+    return r;
+}
+
+// Adds the other parts to this block's sums, and writes those that it finishes.
+__device__ __forceinline__ void finish(const Results& r, const float4 (&sums)[GROUPS], void* out, int tokens, float4* workspace) {
+    float4 own[ITEMS];
+    float4* slots = workspace + (u64)r.tile * slot_of(GROUPS, 0) + threadIdx.x;
+#pragma unroll
+    for (int item = 0; item < ITEMS; item++) own[item] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+#pragma unroll
+    for (int g = 0; g < GROUPS; g++) {
+        float4 v = make_float4(never_empty(sums[g].x), never_empty(sums[g].y), never_empty(sums[g].z), never_empty(sums[g].w));
+        if (g % SPLIT == r.rank) own[g / SPLIT] = v;
+        else send(slots + slot_of(g, r.rank), v);
+    }
+    if (SPLIT > 1) gather(own, slots, r.rank);
+
+#pragma unroll
+    for (int item = 0; item < ITEMS; item++) {
+        int t = (item * SPLIT + r.rank) * 8 + threadIdx.x % 4 * 2; // beyond TOKENS for a group that isn't: stores nothing
+        bool first = t < tokens, second = t + 1 < tokens;
+        u64 to = (u64)t * r.width + r.n;
+        float4 v = own[item], start = r.start[item];
+        v = make_float4(v.x + r.bias_a, v.y + r.bias_a, v.z + r.bias_b, v.w + r.bias_b);
+#if GATED
+        if (first && r.inside) store(out, to, silu(v.x) * v.z + start.x);
+        if (second && r.inside) store(out, to + r.width, silu(v.y) * v.w + start.y);
+#else
+        if (first && r.inside) store(out, to, activation(v.x) + start.x);
+        if (second && r.inside) store(out, to + r.width, activation(v.y) + start.y);
+        if (first && r.inside_8) store(out, to + 8, activation(v.z) + start.z);
+        if (second && r.inside_8) store(out, to + r.width + 8, activation(v.w) + start.w);
+#endif
+    }
+    if (SPLIT > 1) leave_empty(slots, r.rank);
+}
+
 // ---- the kernel ----
 
+#if BITS == 16 // weights of fewer are multiplied by the kernel in quantized_product.cu
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
 product(const __grid_constant__ TensorMap weight_map, const __grid_constant__ TensorMap x_map,
         const float* bias, const float* residual, void* out, int tokens, int rows, int columns, float4* workspace) {
@@ -342,27 +413,7 @@ product(const __grid_constant__ TensorMap weight_map, const __grid_constant__ Te
     if (threadIdx.x >= CONSUMERS) return;
     wait_for_predecessor();
 
-    // A thread's group g of sums: two weight rows, 8 apart, by the tokens t and t + 1 = 8 g + 2 (lane % 4) + {0, 1}.
-    // Ungated those are the outputs n and n + 8; gated the gate and the up row of output n.
-    int lane = threadIdx.x % 32;
-    int width = GATED ? rows / 2 : rows;
-    int n = GATED ? tile * (ROWS / 2) + threadIdx.x / 32 * 8 + lane / 4 : tile * ROWS + threadIdx.x / 32 * 16 + lane / 4;
-    bool inside = n < width, inside_8 = !GATED && n + 8 < width;
-
-    float4 start[ITEMS];        // the residual, requested before the products so that it has come when they end
-#pragma unroll
-    for (int item = 0; item < ITEMS; item++) {
-        int t = (item * SPLIT + rank) * 8 + lane % 4 * 2;
-        const float* from = residual + (u64)t * width + n;
-        bool first = residual && t < tokens, second = residual && t + 1 < tokens;
-        start[item].x = first && inside ? from[0] : 0.0f;
-        start[item].y = second && inside ? from[width] : 0.0f;
-        start[item].z = first && inside_8 ? from[8] : 0.0f;
-        start[item].w = second && inside_8 ? from[width + 8] : 0.0f;
-    }
-    float bias_a = bias && inside ? bias[n] : 0.0f;
-    float bias_b = bias && inside && GATED ? bias[width + n] : bias && inside_8 ? bias[n + 8] : 0.0f;
-
+    Results asked = results(tile, rank, bias, residual, tokens, rows);
     float4 sums[GROUPS];
 #pragma unroll
     for (int g = 0; g < GROUPS; g++) sums[g] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
@@ -390,34 +441,6 @@ product(const __grid_constant__ TensorMap weight_map, const __grid_constant__ Te
 #pragma unroll
     for (int g = 0; g < GROUPS; g++) asm volatile("" : F4(sums[g])::"memory");
 
-    float4 own[ITEMS];
-    float4* slots = workspace + (u64)tile * slot_of(GROUPS, 0) + threadIdx.x;
-#pragma unroll
-    for (int item = 0; item < ITEMS; item++) own[item] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-#pragma unroll
-    for (int g = 0; g < GROUPS; g++) {
-        float4 v = make_float4(never_empty(sums[g].x), never_empty(sums[g].y), never_empty(sums[g].z), never_empty(sums[g].w));
-        if (g % SPLIT == rank) own[g / SPLIT] = v;
-        else send(slots + slot_of(g, rank), v);
-    }
-    if (SPLIT > 1) gather(own, slots, rank);
-
-#pragma unroll
-    for (int item = 0; item < ITEMS; item++) {
-        int t = (item * SPLIT + rank) * 8 + lane % 4 * 2;       // beyond TOKENS for a group that isn't: stores nothing
-        bool first = t < tokens, second = t + 1 < tokens;
-        u64 to = (u64)t * width + n;
-        float4 v = own[item];
-        v = make_float4(v.x + bias_a, v.y + bias_a, v.z + bias_b, v.w + bias_b);
-#if GATED
-        if (first && inside) store(out, to, silu(v.x) * v.z + start[item].x);
-        if (second && inside) store(out, to + width, silu(v.y) * v.w + start[item].y);
-#else
-        if (first && inside) store(out, to, activation(v.x) + start[item].x);
-        if (second && inside) store(out, to + width, activation(v.y) + start[item].y);
-        if (first && inside_8) store(out, to + 8, activation(v.z) + start[item].z);
-        if (second && inside_8) store(out, to + width + 8, activation(v.w) + start[item].w);
-#endif
-    }
-    if (SPLIT > 1) leave_empty(slots, rank);
+    finish(asked, sums, out, tokens, workspace);
 }
+#endif

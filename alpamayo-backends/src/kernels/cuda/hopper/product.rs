@@ -1,4 +1,4 @@
-//! Products of up to 64 rows with a bf16 weight, by `product.cu`.
+//! Products of up to 64 rows with a weight of bf16 or of few bits, by `product.cu` and `quantized_product.cu`.
 
 use burn::tensor::DType;
 use cubecl::cuda::CudaRuntime;
@@ -8,10 +8,10 @@ use super::module::Kernel;
 use super::tensor_map::bf16_map;
 use super::{Queue, Tensor, queue};
 use crate::kernels::linear::LibraryProduct;
-use crate::kernels::product::{Element, Product};
+use crate::kernels::product::{Element, Product, StoredWeight};
 use crate::kernels::round::round;
 use crate::kernels::tensors::{empty, extents};
-use crate::layers::Activation;
+use crate::layers::{Activation, Quantization};
 
 /// Most rows of `x` of a launch.
 const MAX_TOKENS: usize = 64;
@@ -31,6 +31,15 @@ const GROUP_ROWS: usize = 64;
 /// Stages of `x` in shared memory.
 const X_STAGES: usize = 6;
 
+/// Bytes of a weight row in a stage.
+const STAGE_BYTES: usize = 128;
+
+/// Groups of columns whose steps are copied at once.
+const BOX_GROUPS: usize = 16;
+
+/// Shared memory that a block can have.
+const SHARED: usize = 227 << 10;
+
 /// How the work is shared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Cut {
@@ -40,24 +49,48 @@ pub(super) struct Cut {
     split: usize,
     /// Stages of the weight in shared memory.
     stages: usize,
+    /// Boxes of steps in shared memory, of a weight of few bits.
+    step_boxes: usize,
 }
 
 impl Cut {
-    /// What measured best on an H100 with 64 rows: where there are too few rows for all processors, blocks share columns.
+    /// What measured best on an H100 with 64 rows of bf16: where there are too few rows for all processors, blocks share columns.
     fn choose(rows: usize) -> Self {
         let tiles = rows.div_ceil(GROUP_ROWS);
-        if tiles >= BLOCKS {
-            return Self {
-                warpgroups: 2,
-                split: 1,
-                stages: 8,
-            };
-        }
         let split = (BLOCKS / tiles).clamp(1, 8);
+        let (warpgroups, split, stages) = if tiles >= BLOCKS {
+            (2, 1, 8)
+        } else {
+            (1, 1 << split.ilog2(), 12)
+        };
         Self {
-            warpgroups: 1,
-            split: 1 << split.ilog2(),
-            stages: 12,
+            warpgroups,
+            split,
+            stages,
+            step_boxes: 0,
+        }
+    }
+
+    /// The same for a weight of few bits, whose steps take room too: `None` where they leave none.
+    fn choose_quantized(rows: usize, columns: usize, quantization: Quantization) -> Option<Self> {
+        let cut = Self::choose(rows);
+        let groups_of_stage = STAGE_BYTES / (Quantization::GROUP * quantization.bits() / 8);
+        let stages = quantization.groups(columns).div_ceil(groups_of_stage);
+        let groups = stages.div_ceil(cut.split) * groups_of_stage;
+        let cut = Self {
+            step_boxes: groups.div_ceil(BOX_GROUPS),
+            ..cut
+        };
+        (2..=cut.stages)
+            .rev()
+            .map(|stages| Self { stages, ..cut })
+            .find(|cut| cut.shared(MAX_TOKENS) <= SHARED)
+    }
+
+    fn of(weight: &StoredWeight<CudaRuntime>) -> Option<Self> {
+        match weight.element {
+            Element::Bf16 => Some(Self::choose(weight.rows)),
+            element => Self::choose_quantized(weight.rows, weight.columns, element.quantization()?),
         }
     }
 
@@ -67,7 +100,8 @@ impl Cut {
     }
 
     fn shared(self, tokens: usize) -> usize {
-        self.stages * (128 * self.rows() + 16) + X_STAGES * (128 * tokens + 16)
+        let steps = self.step_boxes * STAGE_BYTES * self.rows() + if self.step_boxes > 0 { 8 } else { 0 };
+        self.stages * (STAGE_BYTES * self.rows() + 16) + X_STAGES * (2 * BLOCK * tokens + 16) + steps
     }
 
     /// Bytes by which the blocks of the same rows exchange their sums.
@@ -78,7 +112,8 @@ impl Cut {
 
 /// The weight as the copy engine reads it: of a gated product eight rows of the gate, then the same ones of the up projection.
 fn weight_map(queue: &Queue<'_>, product: &Product<CudaRuntime>, cut: Cut) -> Option<Argument> {
-    let (rows, columns) = (product.weight.rows, product.weight.columns);
+    // Of few bits too as if it were bf16.
+    let (rows, columns) = (product.weight.rows, 2 * product.weight.words());
     let address = queue.address(&product.weight.values.handle)?;
     let map = if product.gated {
         let extents = [columns, 8, 2, rows / 16];
@@ -95,15 +130,14 @@ pub fn run(request: &LibraryProduct<'_, CudaRuntime>) -> Option<Tensor> {
     let product = request.product;
     let (tokens, columns) = extents(request.x);
     let rows = product.weight.rows;
-    let takes = product.weight.element == Element::Bf16
-        && product.norm.is_none()
+    let takes = product.norm.is_none()
         && (MIN_TOKENS..=MAX_TOKENS).contains(&tokens)
         && rows.is_multiple_of(16)
         && columns.is_multiple_of(8);
     if !takes {
         return None;
     }
-    let cut = Cut::choose(rows);
+    let cut = Cut::of(&product.weight)?;
     let variant = Variant::of(request, tokens)?;
     let (room, function) = (variant.room, variant.kernel(cut).function(&request.x.device)?);
     let x = match request.x.dtype {
@@ -148,6 +182,7 @@ pub fn run(request: &LibraryProduct<'_, CudaRuntime>) -> Option<Tensor> {
 /// What is compiled for a product besides its cut.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Variant {
+    quantization: Option<Quantization>,
     gated: bool,
     activation: usize,
     bf16: bool,
@@ -159,6 +194,7 @@ impl Variant {
     /// `None` where the kernel lacks the activation or the element type.
     fn of(request: &LibraryProduct<'_, CudaRuntime>, tokens: usize) -> Option<Self> {
         Some(Self {
+            quantization: request.product.weight.element.quantization(),
             gated: request.product.gated,
             activation: match request.product.activation {
                 Activation::None => 0,
@@ -175,11 +211,19 @@ impl Variant {
         })
     }
 
-    pub(super) fn kernel(self, cut: Cut) -> Kernel<8> {
+    pub(super) fn kernel(self, cut: Cut) -> Kernel<9> {
+        let (source, entry) = match self.quantization {
+            None => (include_str!("product.cu"), "product"),
+            Some(_) => (
+                concat!(include_str!("product.cu"), include_str!("quantized_product.cu")),
+                "quantized_product",
+            ),
+        };
         Kernel {
-            source: include_str!("product.cu"),
-            entry: "product",
+            source,
+            entry,
             definitions: [
+                ("BITS", self.quantization.map_or(16, Quantization::bits)),
                 ("TOKENS", self.room),
                 ("WARPGROUPS", cut.warpgroups),
                 ("SPLIT", cut.split),
@@ -204,6 +248,7 @@ mod tests {
         for (rows, gated, activation) in [(16_512, true, 0), (4096, false, 2), (2048, false, 1), (256, false, 0)] {
             for (room, bf16) in [(16, false), (32, true), (64, false)] {
                 let variant = Variant {
+                    quantization: None,
                     gated,
                     activation,
                     bf16,
@@ -211,6 +256,28 @@ mod tests {
                 };
                 assert_compiles(&variant.kernel(Cut::choose(rows)));
             }
+        }
+    }
+
+    #[test]
+    fn every_cut_of_few_bits_compiles() {
+        for quantization in [Quantization::Int8, Quantization::Int4] {
+            for (rows, columns, gated, room) in [
+                (16_512, 2048, true, 64),
+                (2048, 8256, false, 32),
+                (4096, 12_288, false, 16),
+            ] {
+                let variant = Variant {
+                    quantization: Some(quantization),
+                    gated,
+                    activation: 0,
+                    bf16: gated,
+                    room,
+                };
+                let cut = Cut::choose_quantized(rows, columns, quantization).unwrap();
+                assert_compiles(&variant.kernel(cut));
+            }
+            assert_eq!(Cut::choose_quantized(16_512, 100_000, quantization), None);
         }
     }
 
