@@ -164,7 +164,7 @@ quantized_product(const __grid_constant__ TensorMap weight_map, const __grid_con
         barriers_are_ready();
     }
     if (threadIdx.x == X_THREAD) {
-        for (int s = 0; s < X_STAGES; s++) barrier_init(x_full + 8 * s, 1), barrier_init(x_empty + 8 * s, WARPGROUPS);
+        for (int s = 0; s < X_STAGES; s++) barrier_init(x_full + 8 * s, 1), barrier_init(x_empty + 8 * s, CONSUMERS / 32);
         barriers_are_ready();
     }
     __syncthreads();
@@ -227,7 +227,7 @@ quantized_product(const __grid_constant__ TensorMap weight_map, const __grid_con
             step = next_step, step_8 = next_step_8;
             wgmma_wait<0>();
             if (block % 2 == 1) {
-                if (threadIdx.x % 128 == 0) barrier_arrive(x_empty + 8 * x_at.stage);
+                if (threadIdx.x % 32 == 0) barrier_arrive(x_empty + 8 * x_at.stage);
                 x_at.next();
             }
         }
