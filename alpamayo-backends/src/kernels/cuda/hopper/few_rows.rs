@@ -30,12 +30,18 @@ pub(super) fn takes_bf16(request: &LibraryProduct<'_, CudaRuntime>) -> bool {
     request.product.weight.element == Element::Bf16 && takes(request)
 }
 
-/// What a kernel has for parameters beside those that all have.
+/// How a kernel is launched, where they differ.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Parameters {
-    /// A counter that blocks draw their work from.
+pub(super) struct Launch {
+    /// Threads of a block.
+    pub threads: usize,
+    /// Blocks that share the columns of the same outputs.
+    pub parts: usize,
+    /// Whether it has a counter that blocks draw their work from.
     pub counter: bool,
-    /// The columns, for which it isn't compiled.
+    /// Bytes by which blocks exchange sums, where it has a parameter for them.
+    pub exchange: Option<usize>,
+    /// Whether it is told the columns, for which others are compiled.
     pub columns: bool,
 }
 
@@ -49,13 +55,8 @@ pub(super) fn activation(product: &Product<CudaRuntime>) -> Option<usize> {
     }
 }
 
-/// Launches a product by one block of so many threads per processor.
-pub(super) fn multiply(
-    request: &LibraryProduct<'_, CudaRuntime>,
-    function: Function,
-    threads: usize,
-    parameters: Parameters,
-) -> Option<Tensor> {
+/// Launches a product by one block per processor.
+pub(super) fn multiply(request: &LibraryProduct<'_, CudaRuntime>, function: Function, shape: Launch) -> Option<Tensor> {
     let (x, product) = (request.x, request.product);
     let (rows, columns) = extents(x);
     let outputs = product.out_features();
@@ -75,17 +76,20 @@ pub(super) fn multiply(
             Argument::Address(queue.optional(product.residual.as_ref())?),
             queue.argument(&out.handle)?,
         ];
-        if parameters.counter {
+        if shape.counter {
             arguments.push(queue.counters(1)?);
         }
+        if let Some(bytes) = shape.exchange {
+            arguments.push(queue.exchange(bytes)?);
+        }
         arguments.push(Argument::int(outputs)?);
-        if parameters.columns {
+        if shape.columns {
             arguments.push(Argument::int(columns)?);
         }
         arguments.push(Argument::Float(epsilon));
         let grid = Grid {
-            blocks: [processors(&x.client), 1, 1],
-            threads,
+            blocks: [processors(&x.client) / shape.parts * shape.parts, 1, 1],
+            threads: shape.threads,
         };
         // SAFETY: the arguments are those that the sources document, over buffers of the extents they are told.
         unsafe { launch(queue.stream, function, grid, &arguments) }

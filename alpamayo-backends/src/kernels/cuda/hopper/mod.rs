@@ -13,6 +13,7 @@ mod module;
 mod norm;
 mod product;
 mod quantized_row_product;
+mod quantized_rows_product;
 mod row_product;
 mod rows_product;
 mod scratch;
@@ -42,6 +43,7 @@ pub fn run(work: &NativeWork<'_, CudaRuntime>) -> Option<Tensor> {
     match work {
         NativeWork::Product(product) => row_product::run(product)
             .or_else(|| quantized_row_product::run(product))
+            .or_else(|| quantized_rows_product::run(product))
             .or_else(|| rows_product::run(product))
             .or_else(|| product::run(product)),
         NativeWork::Norm(rows) => norm::run(rows),

@@ -3,7 +3,7 @@
 use cubecl::cuda::CudaRuntime;
 
 use super::Tensor;
-use super::few_rows::{Parameters, activation, multiply, takes};
+use super::few_rows::{Launch, activation, multiply, takes};
 use super::module::Kernel;
 use crate::kernels::linear::LibraryProduct;
 use crate::kernels::tensors::extents;
@@ -59,17 +59,15 @@ pub fn run(request: &LibraryProduct<'_, CudaRuntime>) -> Option<Tensor> {
     let quantization = product.weight.element.quantization()?;
     let cut = Cut::choose(columns, product.gated, quantization)?;
     let kernel = kernel(cut, columns, quantization, product.gated, activation(product)?);
-    let parameters = Parameters {
+    let shape = Launch {
+        // One more group of 32 threads streams the weights.
+        threads: cut.threads + 32,
+        parts: 1,
         counter: true,
+        exchange: None,
         columns: false,
     };
-    // One more group of 32 threads streams the weights.
-    multiply(
-        request,
-        kernel.function(&request.x.device)?,
-        cut.threads + 32,
-        parameters,
-    )
+    multiply(request, kernel.function(&request.x.device)?, shape)
 }
 
 fn kernel(cut: Cut, columns: usize, quantization: Quantization, gated: bool, activation: usize) -> Kernel<7> {

@@ -3,7 +3,7 @@
 use cubecl::cuda::CudaRuntime;
 
 use super::Tensor;
-use super::few_rows::{COLUMNS, Parameters, activation, multiply, takes_bf16};
+use super::few_rows::{COLUMNS, Launch, activation, multiply, takes_bf16};
 use super::module::Kernel;
 use crate::kernels::linear::LibraryProduct;
 use crate::kernels::tensors::extents;
@@ -54,17 +54,15 @@ pub fn run(request: &LibraryProduct<'_, CudaRuntime>) -> Option<Tensor> {
     }
     let (product, cut) = (request.product, Cut::choose(columns)?);
     let kernel = kernel(cut, columns, product.gated, activation(product)?);
-    // One more group of 32 threads streams the weights.
-    let parameters = Parameters {
+    let shape = Launch {
+        // One more group of 32 threads streams the weights.
+        threads: cut.threads + 32,
+        parts: 1,
         counter: true,
+        exchange: None,
         columns: true,
     };
-    multiply(
-        request,
-        kernel.function(&request.x.device)?,
-        cut.threads + 32,
-        parameters,
-    )
+    multiply(request, kernel.function(&request.x.device)?, shape)
 }
 
 fn kernel(cut: Cut, columns: usize, gated: bool, activation: usize) -> Kernel<6> {

@@ -3,7 +3,7 @@
 use cubecl::cuda::CudaRuntime;
 
 use super::Tensor;
-use super::few_rows::{Parameters, activation, multiply, takes_bf16};
+use super::few_rows::{Launch, activation, multiply, takes_bf16};
 use super::module::Kernel;
 use crate::kernels::linear::LibraryProduct;
 use crate::kernels::tensors::extents;
@@ -60,11 +60,14 @@ pub fn run(request: &LibraryProduct<'_, CudaRuntime>) -> Option<Tensor> {
         product.gated,
         activation(product)?,
     );
-    let parameters = Parameters {
+    let shape = Launch {
+        threads: THREADS,
+        parts: 1,
         counter: false,
+        exchange: None,
         columns: true,
     };
-    multiply(request, kernel.function(&request.x.device)?, THREADS, parameters)
+    multiply(request, kernel.function(&request.x.device)?, shape)
 }
 
 fn kernel(cut: Cut, gated: bool, activation: usize) -> Kernel<8> {
