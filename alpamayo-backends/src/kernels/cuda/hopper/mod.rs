@@ -11,7 +11,10 @@ mod few_rows;
 mod launch;
 mod module;
 mod norm;
+mod norm_between;
 mod product;
+mod quantized_row_product;
+mod quantized_rows_product;
 mod row_product;
 mod rows_product;
 mod scratch;
@@ -40,6 +43,8 @@ pub use module::is_present;
 pub fn run(work: &NativeWork<'_, CudaRuntime>) -> Option<Tensor> {
     match work {
         NativeWork::Product(product) => row_product::run(product)
+            .or_else(|| quantized_row_product::run(product))
+            .or_else(|| quantized_rows_product::run(product))
             .or_else(|| rows_product::run(product))
             .or_else(|| product::run(product)),
         NativeWork::Norm(rows) => norm::run(rows),
@@ -51,7 +56,7 @@ pub fn run(work: &NativeWork<'_, CudaRuntime>) -> Option<Tensor> {
 
 /// Both products of a pair, or `None` where no kernel here takes it.
 pub fn run_pair(pair: &NormBetween<'_, CudaRuntime>) -> Option<[Tensor; 2]> {
-    product::pair(pair)
+    norm_between::pair(pair)
 }
 
 /// What work needs to be launched: the stream, and the addresses of its buffers.

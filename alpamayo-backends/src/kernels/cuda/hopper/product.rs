@@ -1,19 +1,19 @@
-//! Products of up to 64 rows with a bf16 weight, and pairs of them with a norm between, by `product.cu`.
+//! Products of up to 64 rows with a weight of bf16 or of few bits, by `product.cu` and `quantized_product.cu`.
 
-use burn::tensor::{DType, Shape};
+use burn::tensor::DType;
 use burn_cuda::CudaDevice;
 use cubecl::cuda::CudaRuntime;
 
 use super::launch::{Argument, Grid, launch};
 use super::module::{Function, Kernel};
+use super::norm_between::Norms;
 use super::tensor_map::bf16_map;
 use super::{Queue, Tensor, queue};
 use crate::kernels::linear::LibraryProduct;
-use crate::kernels::native::NormBetween;
-use crate::kernels::product::{Element, Product};
+use crate::kernels::product::{Element, Product, StoredWeight};
 use crate::kernels::round::round;
 use crate::kernels::tensors::{empty, extents};
-use crate::layers::Activation;
+use crate::layers::{Activation, Quantization};
 
 /// Most rows of `x` of a launch.
 const MAX_TOKENS: usize = 64;
@@ -33,6 +33,15 @@ const GROUP_ROWS: usize = 64;
 /// Stages of `x` in shared memory.
 const X_STAGES: usize = 6;
 
+/// Bytes of a weight row in a stage.
+const STAGE_BYTES: usize = 128;
+
+/// Groups of columns whose steps are copied at once.
+const BOX_GROUPS: usize = 16;
+
+/// Shared memory that a block can have.
+const SHARED: usize = 227 << 10;
+
 /// How the work is shared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Cut {
@@ -42,24 +51,48 @@ pub(super) struct Cut {
     split: usize,
     /// Stages of the weight in shared memory.
     stages: usize,
+    /// Boxes of steps in shared memory, of a weight of few bits.
+    step_boxes: usize,
 }
 
 impl Cut {
-    /// What measured best on an H100 with 64 rows: where there are too few rows for all processors, blocks share columns.
+    /// What measured best on an H100 with 64 rows of bf16: where there are too few rows for all processors, blocks share columns.
     fn choose(rows: usize) -> Self {
         let tiles = rows.div_ceil(GROUP_ROWS);
-        if tiles >= BLOCKS {
-            return Self {
-                warpgroups: 2,
-                split: 1,
-                stages: 8,
-            };
-        }
         let split = (BLOCKS / tiles).clamp(1, 8);
+        let (warpgroups, split, stages) = if tiles >= BLOCKS {
+            (2, 1, 8)
+        } else {
+            (1, 1 << split.ilog2(), 12)
+        };
         Self {
-            warpgroups: 1,
-            split: 1 << split.ilog2(),
-            stages: 12,
+            warpgroups,
+            split,
+            stages,
+            step_boxes: 0,
+        }
+    }
+
+    /// The same for a weight of few bits, whose steps take room too: `None` where they leave none.
+    fn choose_quantized(rows: usize, columns: usize, quantization: Quantization) -> Option<Self> {
+        let cut = Self::choose(rows);
+        let groups_of_stage = STAGE_BYTES / (Quantization::GROUP * quantization.bits() / 8);
+        let stages = quantization.groups(columns).div_ceil(groups_of_stage);
+        let groups = stages.div_ceil(cut.split) * groups_of_stage;
+        let cut = Self {
+            step_boxes: groups.div_ceil(BOX_GROUPS),
+            ..cut
+        };
+        (2..=cut.stages)
+            .rev()
+            .map(|stages| Self { stages, ..cut })
+            .find(|cut| cut.shared(MAX_TOKENS) <= SHARED)
+    }
+
+    fn of(weight: &StoredWeight<CudaRuntime>) -> Option<Self> {
+        match weight.element {
+            Element::Bf16 => Some(Self::choose(weight.rows)),
+            element => Self::choose_quantized(weight.rows, weight.columns, element.quantization()?),
         }
     }
 
@@ -69,13 +102,17 @@ impl Cut {
     }
 
     /// Blocks that take different rows of the weight.
-    fn tiles(self, rows: usize) -> usize {
+    pub(super) fn tiles(self, rows: usize) -> usize {
         rows.div_ceil(self.rows())
     }
 
     fn shared(self, tokens: usize) -> usize {
-        let rings = self.stages * (128 * self.rows() + 16) + X_STAGES * (128 * tokens + 16);
-        rings + 4 * tokens + 16 * self.warpgroups * tokens.max(32)
+        let rings = self.stages * (STAGE_BYTES * self.rows() + 16) + X_STAGES * (2 * BLOCK * tokens + 16);
+        let beside = match self.step_boxes {
+            0 => 4 * tokens + 16 * self.warpgroups * tokens.max(32), // for norms
+            boxes => boxes * STAGE_BYTES * self.rows() + 8,
+        };
+        rings + beside
     }
 
     /// Bytes by which the blocks of the same rows exchange their sums.
@@ -86,7 +123,8 @@ impl Cut {
 
 /// The weight as the copy engine reads it: of a gated product eight rows of the gate, then the same ones of the up projection.
 fn weight_map(queue: &Queue<'_>, product: &Product<CudaRuntime>, cut: Cut) -> Option<Argument> {
-    let (rows, columns) = (product.weight.rows, product.weight.columns);
+    // Of few bits too as if it were bf16.
+    let (rows, columns) = (product.weight.rows, 2 * product.weight.words());
     let address = queue.address(&product.weight.values.handle)?;
     let map = if product.gated {
         let extents = [columns, 8, 2, rows / 16];
@@ -105,29 +143,8 @@ pub fn run(request: &LibraryProduct<'_, CudaRuntime>) -> Option<Tensor> {
     work.launch(&rows(x)?, &Norms::default())
 }
 
-/// Both products of a pair in two launches: the first one leaves its rows as the second one reads them. `None` where the kernel
-/// takes only one of them.
-pub fn pair(request: &NormBetween<'_, CudaRuntime>) -> Option<[Tensor; 2]> {
-    let x = request.x;
-    let (tokens, columns) = extents(x);
-    let width = request.first.out_features();
-    let first = Work::new(request.first, (tokens, columns), DType::F32, &x.device)?;
-    let second = Work::new(request.second, (tokens, width), request.dtype, &x.device)?;
-    let between = Between::new(x, &first, (tokens, width));
-    let behind = Norms {
-        behind: Some((request.weight, &between)),
-        before: None,
-    };
-    let sum = first.launch(&rows(x)?, &behind)?;
-    let before = Norms {
-        before: Some((&between, request.epsilon)),
-        behind: None,
-    };
-    Some([sum, second.launch(&between.rows, &before)?])
-}
-
 /// Rows as the kernel reads them.
-fn rows(x: &Tensor) -> Option<Tensor> {
+pub(super) fn rows(x: &Tensor) -> Option<Tensor> {
     match x.dtype {
         DType::BF16 => Some(x.clone()),
         DType::F32 => Some(round(x)),
@@ -135,86 +152,24 @@ fn rows(x: &Tensor) -> Option<Tensor> {
     }
 }
 
-/// What one product leaves to another for the norm between them.
-struct Between {
-    /// Its results times the norm's weight, bf16. Behind them, in the same buffer, lie the sums of its results' squares, f32
-    /// `[parts, room]`: as a small buffer of their own they could share their memory with the flow's state, and a recorded graph goes on
-    /// writing to it.
-    rows: Tensor,
-    parts: usize,
-}
-
-impl Between {
-    fn new(beside: &Tensor, first: &Work<'_>, (tokens, width): (usize, usize)) -> Self {
-        let parts = first.cut.tiles(first.product.weight.rows);
-        let bytes = 2 * tokens * width + 4 * parts * first.variant.room;
-        let (client, device) = (beside.client.clone(), beside.device.clone());
-        let handle = client.empty(bytes);
-        Self {
-            rows: Tensor::new_contiguous(client, device, Shape::new([tokens, width]), handle, DType::BF16),
-            parts,
-        }
-    }
-
-    /// The addresses of the rows and of the sums.
-    fn addresses(&self, queue: &Queue<'_>) -> Option<[Argument; 2]> {
-        let rows = queue.address(&self.rows.handle)?;
-        let squares = rows + 2 * self.rows.meta.num_elements() as u64;
-        Some([rows, squares].map(Argument::Address))
-    }
-}
-
-/// What stands for the norms in front of a product and behind it.
-#[derive(Default)]
-struct Norms<'a> {
-    /// What the product in front left, and what the norm adds to the mean square.
-    before: Option<(&'a Between, f64)>,
-    /// The norm's weight, and what this product leaves.
-    behind: Option<(&'a Tensor, &'a Between)>,
-}
-
-impl Norms<'_> {
-    /// The last arguments of a launch.
-    fn arguments(&self, queue: &Queue<'_>) -> Option<[Argument; 6]> {
-        let none = Argument::Address(0);
-        let [squares, parts, epsilon] = match self.before {
-            Some((between, epsilon)) => [
-                between.addresses(queue)?[1],
-                Argument::int(between.parts)?,
-                Argument::Float(epsilon as f32),
-            ],
-            None => [none, Argument::Int(0), Argument::Float(0.0)],
-        };
-        let [weight, rows, sums] = match self.behind {
-            Some((weight, between)) => {
-                let [rows, sums] = between.addresses(queue)?;
-                [queue.argument(&weight.handle)?, rows, sums]
-            }
-            None => [none; 3],
-        };
-        Some([squares, parts, epsilon, weight, rows, sums])
-    }
-}
-
 /// A product that the kernel takes.
-struct Work<'a> {
-    product: &'a Product<CudaRuntime>,
-    cut: Cut,
-    variant: Variant,
+pub(super) struct Work<'a> {
+    pub(super) product: &'a Product<CudaRuntime>,
+    pub(super) cut: Cut,
+    pub(super) variant: Variant,
     function: Function,
 }
 
 impl<'a> Work<'a> {
     /// `None` where the kernel doesn't take the product of so many rows and columns.
-    fn new(
+    pub(super) fn new(
         product: &'a Product<CudaRuntime>,
         (tokens, columns): (usize, usize),
         dtype: DType,
         device: &CudaDevice,
     ) -> Option<Self> {
         let rows = product.weight.rows;
-        let takes = product.weight.element == Element::Bf16
-            && product.norm.is_none()
+        let takes = product.norm.is_none()
             && (MIN_TOKENS..=MAX_TOKENS).contains(&tokens)
             && product.weight.columns == columns
             && rows.is_multiple_of(if product.gated { 16 } else { 1 })
@@ -222,7 +177,7 @@ impl<'a> Work<'a> {
         if !takes {
             return None;
         }
-        let cut = Cut::choose(rows);
+        let cut = Cut::of(&product.weight)?;
         let variant = Variant::of(product, tokens, dtype)?;
         Some(Self {
             product,
@@ -232,8 +187,13 @@ impl<'a> Work<'a> {
         })
     }
 
+    /// Whether its kernel can stand for norms too.
+    pub(super) fn takes_norms(&self) -> bool {
+        self.product.weight.element == Element::Bf16
+    }
+
     /// The product of rows in bf16.
-    fn launch(&self, x: &Tensor, norms: &Norms<'_>) -> Option<Tensor> {
+    pub(super) fn launch(&self, x: &Tensor, norms: &Norms<'_>) -> Option<Tensor> {
         let (product, cut, room) = (self.product, self.cut, self.variant.room);
         let ((tokens, columns), rows) = (extents(x), product.weight.rows);
         let out = empty(x, tokens, product.out_features(), self.variant.dtype());
@@ -257,7 +217,9 @@ impl<'a> Work<'a> {
                 Argument::int(columns)?,
                 queue.exchange(cut.exchange(room, rows))?,
             ];
-            arguments.extend(norms.arguments(queue)?);
+            if self.takes_norms() {
+                arguments.extend(norms.arguments(queue)?);
+            }
             let grid = Grid {
                 blocks: [cut.split * cut.tiles(rows), 1, 1],
                 threads: 128 * cut.warpgroups + 64,
@@ -272,17 +234,19 @@ impl<'a> Work<'a> {
 /// What is compiled for a product besides its cut.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Variant {
+    quantization: Option<Quantization>,
     gated: bool,
     activation: usize,
     bf16: bool,
     /// Most rows of `x`.
-    room: usize,
+    pub(super) room: usize,
 }
 
 impl Variant {
     /// `None` where the kernel lacks the activation or the element type.
     fn of(product: &Product<CudaRuntime>, tokens: usize, dtype: DType) -> Option<Self> {
         Some(Self {
+            quantization: product.weight.element.quantization(),
             gated: product.gated,
             activation: match product.activation {
                 Activation::None => 0,
@@ -303,11 +267,22 @@ impl Variant {
         if self.bf16 { DType::BF16 } else { DType::F32 }
     }
 
-    pub(super) fn kernel(self, cut: Cut) -> Kernel<8> {
+    pub(super) fn kernel(self, cut: Cut) -> Kernel<9> {
+        let (source, entry) = match self.quantization {
+            None => (
+                concat!(include_str!("few_tokens.cu"), include_str!("product.cu")),
+                "product",
+            ),
+            Some(_) => (
+                concat!(include_str!("few_tokens.cu"), include_str!("quantized_product.cu")),
+                "quantized_product",
+            ),
+        };
         Kernel {
-            source: include_str!("product.cu"),
-            entry: "product",
+            source,
+            entry,
             definitions: [
+                ("BITS", self.quantization.map_or(16, Quantization::bits)),
                 ("TOKENS", self.room),
                 ("WARPGROUPS", cut.warpgroups),
                 ("SPLIT", cut.split),
@@ -332,6 +307,7 @@ mod tests {
         for (rows, gated, activation) in [(16_512, true, 0), (4096, false, 2), (2048, false, 1), (256, false, 0)] {
             for (room, bf16) in [(16, false), (32, true), (64, false)] {
                 let variant = Variant {
+                    quantization: None,
                     gated,
                     activation,
                     bf16,
@@ -339,6 +315,28 @@ mod tests {
                 };
                 assert_compiles(&variant.kernel(Cut::choose(rows)));
             }
+        }
+    }
+
+    #[test]
+    fn every_cut_of_few_bits_compiles() {
+        for quantization in [Quantization::Int8, Quantization::Int4] {
+            for (rows, columns, gated, room) in [
+                (16_512, 2048, true, 64),
+                (2048, 8256, false, 32),
+                (4096, 12_288, false, 16),
+            ] {
+                let variant = Variant {
+                    quantization: Some(quantization),
+                    gated,
+                    activation: 0,
+                    bf16: gated,
+                    room,
+                };
+                let cut = Cut::choose_quantized(rows, columns, quantization).unwrap();
+                assert_compiles(&variant.kernel(cut));
+            }
+            assert_eq!(Cut::choose_quantized(16_512, 100_000, quantization), None);
         }
     }
 
