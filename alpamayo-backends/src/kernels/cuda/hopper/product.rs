@@ -36,6 +36,9 @@ const X_STAGES: usize = 6;
 /// Bytes of a weight row in a stage.
 const STAGE_BYTES: usize = 128;
 
+/// Groups of columns that blocks' parts are multiples of: the copy engine begins at multiples of 16 bytes, two groups' steps.
+const PART_GROUPS: usize = 2;
+
 /// Groups of columns whose steps are copied at once.
 const BOX_GROUPS: usize = 16;
 
@@ -76,9 +79,7 @@ impl Cut {
     /// The same for a weight of few bits, whose steps take room too: `None` where they leave none.
     fn choose_quantized(rows: usize, columns: usize, quantization: Quantization) -> Option<Self> {
         let cut = Self::choose(rows);
-        let groups_of_stage = STAGE_BYTES / (Quantization::GROUP * quantization.bits() / 8);
-        let stages = quantization.groups(columns).div_ceil(groups_of_stage);
-        let groups = stages.div_ceil(cut.split) * groups_of_stage;
+        let groups = quantization.groups(columns).div_ceil(PART_GROUPS).div_ceil(cut.split) * PART_GROUPS;
         let cut = Self {
             step_boxes: groups.div_ceil(BOX_GROUPS),
             ..cut

@@ -12,12 +12,12 @@
 //   macros    additionally BITS, 8 or 4
 //   kernel    quantized_product, the same parameters up to workspace
 //   shared    additionally STEP_BOXES * 128 * ROWS + 8 bytes, where STEP_BOXES are the boxes of the largest part of the columns:
-//             groups = ceil(columns / 128), units = 8 bits: groups; 4 bits: ceil(groups / 2),
-//             boxes = ceil(ceil(units / SPLIT) * groups per unit / 16)
+//             groups = ceil(columns / 128), boxes = ceil(2 * ceil(ceil(groups / 2) / SPLIT) / 16)
 //   maps      weight  as if of bf16, with as many columns as a row has elements of 16 bits
 
 constexpr int GROUP = 128;                          // columns
 constexpr int UNIT_GROUPS = BITS == 4 ? 2 : 1;      // of a tile of codes
+constexpr int PART_GROUPS = 2;                      // whose steps are 16 bytes: what the copy engine's columns are multiples of
 constexpr int BOX_GROUPS = 16;                      // of a box of steps
 constexpr int GROUP_ELEMENTS = GROUP * BITS / 16, STEP_ELEMENTS = 4; // of a row, for the map
 constexpr u32 EVERY_128 = 0x43004300u;              // of two bf16, whose lowest bits then count ones
@@ -147,10 +147,9 @@ quantized_product(const __grid_constant__ TensorMap weight_map, const __grid_con
     extern __shared__ __align__(1024) unsigned char memory[];
     int rank = blockIdx.x % SPLIT;
     int tile = blockIdx.x / SPLIT;
-    int groups = (columns + GROUP - 1) / GROUP, units = (groups + UNIT_GROUPS - 1) / UNIT_GROUPS;
-    int first_unit = units * rank / SPLIT, end_unit = units * (rank + 1) / SPLIT;
-    int first = first_unit * UNIT_GROUPS, end = min(end_unit * UNIT_GROUPS, groups);
-    int step_boxes = ((units + SPLIT - 1) / SPLIT * UNIT_GROUPS + BOX_GROUPS - 1) / BOX_GROUPS;
+    int groups = (columns + GROUP - 1) / GROUP, pairs = (groups + PART_GROUPS - 1) / PART_GROUPS;
+    int first = pairs * rank / SPLIT * PART_GROUPS, end = min(pairs * (rank + 1) / SPLIT * PART_GROUPS, groups);
+    int step_boxes = ((pairs + SPLIT - 1) / SPLIT * PART_GROUPS + BOX_GROUPS - 1) / BOX_GROUPS;
 
     u32 steps = shared_address(memory);
     u32 weights = steps + step_boxes * WEIGHT_BYTES;
@@ -178,11 +177,11 @@ quantized_product(const __grid_constant__ TensorMap weight_map, const __grid_con
             copy_weight(steps + i * WEIGHT_BYTES, weight_map, groups * GROUP_ELEMENTS + (first + i * BOX_GROUPS) * STEP_ELEMENTS, tile,
                         steps_full, once);
         Place<STAGES> to;
-        for (int unit = first_unit; unit < end_unit; unit++, to.next()) {
+        for (int group = first, i = 0; group < end; group += UNIT_GROUPS, i++, to.next()) {
             u32 full = weight_full + 8 * to.stage;
-            if (unit - first_unit >= STAGES) barrier_wait(weight_empty + 8 * to.stage, to.parity ^ 1);
+            if (i >= STAGES) barrier_wait(weight_empty + 8 * to.stage, to.parity ^ 1);
             barrier_expect(full, WEIGHT_BYTES);
-            copy_weight(weights + to.stage * WEIGHT_BYTES, weight_map, unit * UNIT_GROUPS * GROUP_ELEMENTS, tile, full, once);
+            copy_weight(weights + to.stage * WEIGHT_BYTES, weight_map, group * GROUP_ELEMENTS, tile, full, once);
         }
     }
     if (threadIdx.x == X_THREAD) {

@@ -11,7 +11,10 @@ use crate::layers::Quantization;
 
 /// Shared memory that a block takes for weights on their way: less than half of what there is, so that the next kernel's blocks
 /// find room beside it.
-const RING: usize = 102 << 10;
+const RING: usize = 108 << 10;
+
+/// Threads of a block that multiply.
+const THREADS: usize = 256;
 
 /// Most stages of the ring: short rows need no more.
 const MAX_STAGES: usize = 8;
@@ -22,8 +25,6 @@ const MAX_COLUMNS: usize = 12_288;
 /// How the work is shared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Cut {
-    /// Threads that multiply.
-    threads: usize,
     /// Weight rows of a stage.
     rows: usize,
     /// Stages of the ring.
@@ -35,9 +36,7 @@ impl Cut {
     /// are too long.
     fn choose(columns: usize, gated: bool, quantization: Quantization) -> Option<Self> {
         let sizes: &[usize] = if gated { &[16, 8, 4] } else { &[8, 4] };
-        let threads = if columns <= 8192 { 256 } else { 384 };
         let cuts = sizes.iter().map(|&rows| Self {
-            threads,
             rows,
             stages: (RING / (rows * row_bytes(columns, quantization))).min(MAX_STAGES),
         });
@@ -61,7 +60,7 @@ pub fn run(request: &LibraryProduct<'_, CudaRuntime>) -> Option<Tensor> {
     let kernel = kernel(cut, columns, quantization, product.gated, activation(product)?);
     let shape = Launch {
         // One more group of 32 threads streams the weights.
-        threads: cut.threads + 32,
+        threads: THREADS + 32,
         parts: 1,
         counter: true,
         exchange: None,
@@ -79,7 +78,7 @@ fn kernel(cut: Cut, columns: usize, quantization: Quantization, gated: bool, act
             ("COLUMNS", columns),
             ("ROWS", cut.rows),
             ("STAGES", cut.stages),
-            ("THREADS", cut.threads),
+            ("THREADS", THREADS),
             ("GATED", usize::from(gated)),
             ("ACTIVATION", activation),
         ],
