@@ -1,18 +1,32 @@
 //! The four attentions, with per-head norms, rotation and the cache.
 
+use burn::tensor::DType;
+
 use super::host;
+use super::linear::Layer;
 use super::{Bench, ModelShapes};
 use crate::ModelBackend;
-use crate::layers::{Attention, CacheConfig, HeadNorms, LayerCache, Norm, RmsNorm, Rotary, RowLengths};
+use crate::error::Result;
+use crate::layers::{Activation, Attention, CacheConfig, HeadNorms, LayerCache, Norm, RmsNorm, Rotary, RowLengths};
 
 /// At most so many tokens of an output are compared.
 const SAMPLED: usize = 12;
 /// Suffix tokens before the one that is decoded.
 const SUFFIX: usize = 5;
+/// Features of the rows whose projection is attended to: few, since the host multiplies them too.
+const PROJECTED: usize = 16;
 
-pub(super) fn verify<B: ModelBackend>(bench: &mut Bench<'_, B>, shapes: &ModelShapes) {
-    vision(bench, shapes);
+pub(super) fn verify<B: ModelBackend>(bench: &mut Bench<'_, B>, shapes: &ModelShapes) -> Result<()> {
+    let vision = &shapes.vision;
+    let patches = vision.image_lengths.iter().sum();
+    let rows = Rows::new(bench, patches, &vision.attention);
+    images(bench, &vision.attention, &vision.image_lengths, &rows);
+    let rows = Rows::projected(bench, patches, &vision.attention)?;
+    if rows.tensor.dtype() != DType::F32 {
+        images(bench, &vision.attention, &vision.image_lengths, &rows);
+    }
     decoder(bench, shapes);
+    Ok(())
 }
 
 /// The parameters around one attention, on the host and on the device.
@@ -34,7 +48,29 @@ struct Rows<B: ModelBackend> {
 
 impl<B: ModelBackend> Rows<B> {
     fn new(bench: &mut Bench<'_, B>, tokens: usize, attention: &Attention) -> Self {
-        let (values, tensor) = bench.matrix(tokens, attention.qkv_features(), 1.5);
+        let rows = bench.matrix(tokens, attention.qkv_features(), 1.5);
+        Self::rotated(bench, tokens, attention, rows)
+    }
+
+    /// Rows as a projection leaves them, in the element type that it chooses.
+    fn projected(bench: &mut Bench<'_, B>, tokens: usize, attention: &Attention) -> Result<Self> {
+        let features = attention.qkv_features();
+        let layer = Layer::new(bench, PROJECTED, features)?;
+        let (x, tensor) = bench.matrix(tokens, PROJECTED, 1.5);
+        let values = x.chunks(PROJECTED).flat_map(|x| {
+            let layer = &layer;
+            (0..features).map(move |row| layer.output(x, row) as f32)
+        });
+        let rows = (values.collect(), B::project(tensor, &layer.linear, Activation::None));
+        Ok(Self::rotated(bench, tokens, attention, rows))
+    }
+
+    fn rotated(
+        bench: &mut Bench<'_, B>,
+        tokens: usize,
+        attention: &Attention,
+        (values, tensor): (Vec<f32>, burn::tensor::Tensor<B, 2>),
+    ) -> Self {
         let half = attention.head_dim / 2;
         let angles = bench.random.values(tokens * half, 3.0);
         let cos: Vec<f32> = angles.iter().map(|angle| angle.cos()).collect();
@@ -128,11 +164,10 @@ fn rms<B: ModelBackend>(weight: burn::tensor::Tensor<B, 1>) -> RmsNorm<B> {
     }
 }
 
-fn vision<B: ModelBackend>(bench: &mut Bench<'_, B>, shapes: &ModelShapes) {
-    let (attention, lengths) = (shapes.vision.attention, &shapes.vision.image_lengths);
+/// Attention of images to themselves.
+fn images<B: ModelBackend>(bench: &mut Bench<'_, B>, attention: &Attention, lengths: &[usize], rows: &Rows<B>) {
     let patches = lengths.iter().sum();
-    let rows = Rows::new(bench, patches, &attention);
-    let output = B::vision_attention(rows.tensor.clone(), &attention, &rows.rotary, lengths);
+    let output = B::vision_attention(rows.tensor.clone(), attention, &rows.rotary, lengths);
     let starts: Vec<usize> = lengths
         .iter()
         .scan(0, |start, length| Some(std::mem::replace(start, *start + length)))
@@ -143,12 +178,12 @@ fn vision<B: ModelBackend>(bench: &mut Bench<'_, B>, shapes: &ModelShapes) {
         for head in 0..attention.num_heads {
             let part = |part| -> Vec<Vec<f32>> {
                 (starts[image]..starts[image] + lengths[image])
-                    .map(|t| rows.head(t, part, head, &attention, None))
+                    .map(|t| rows.head(t, part, head, attention, None))
                     .collect()
             };
             let (keys, values) = (part(1), part(2));
             let output = host::attend(
-                &rows.head(token, 0, head, &attention, None),
+                &rows.head(token, 0, head, attention, None),
                 &slices(&keys),
                 &slices(&values),
             );
@@ -162,10 +197,11 @@ fn vision<B: ModelBackend>(bench: &mut Bench<'_, B>, shapes: &ModelShapes) {
     }
     let tolerance = bench.formats.tolerance();
     let shape = format!(
-        "{} images, {patches} patches, {} x {}",
+        "{} images, {patches} patches, {} x {}, {:?} rows",
         lengths.len(),
         attention.num_heads,
-        attention.head_dim
+        attention.head_dim,
+        rows.tensor.dtype()
     );
     bench.compare("vision_attention", shape, tolerance, output, expected);
 }

@@ -78,15 +78,15 @@ pub(super) fn verify<B: ModelBackend>(bench: &mut Bench<'_, B>, shapes: &ModelSh
 }
 
 /// A random layer on the device, and its values.
-struct Layer<B: ModelBackend> {
-    linear: Linear<B>,
+pub(super) struct Layer<B: ModelBackend> {
+    pub(super) linear: Linear<B>,
     values: Vec<f32>,
     bias: Vec<f32>,
     columns: usize,
 }
 
 impl<B: ModelBackend> Layer<B> {
-    fn new(bench: &mut Bench<'_, B>, columns: usize, rows: usize) -> Result<Self> {
+    pub(super) fn new(bench: &mut Bench<'_, B>, columns: usize, rows: usize) -> Result<Self> {
         let values = bench.random.values(rows * columns, (columns as f32).powf(-0.5));
         let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         let source = WeightSource::new(vec![&bytes], SourceType::F32, rows, columns);
@@ -104,7 +104,7 @@ impl<B: ModelBackend> Layer<B> {
     }
 
     /// Output feature `row` for the input `x`.
-    fn output(&self, x: &[f32], row: usize) -> f64 {
+    pub(super) fn output(&self, x: &[f32], row: usize) -> f64 {
         host::dot(x, &self.values[row * self.columns..(row + 1) * self.columns]) + f64::from(self.bias[row])
     }
 }

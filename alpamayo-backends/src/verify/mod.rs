@@ -126,7 +126,7 @@ fn checks<B: ModelBackend>(shapes: &ModelShapes, formats: Formats, device: &B::D
     };
     elementwise::verify(&mut bench, shapes);
     linear::verify(&mut bench, shapes)?;
-    attention::verify(&mut bench, shapes);
+    attention::verify(&mut bench, shapes)?;
     sampling::verify(&mut bench, shapes);
     Ok(bench.checks)
 }

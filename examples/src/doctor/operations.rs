@@ -1,7 +1,7 @@
 //! Every operation against a host reference.
 
 use alpamayo_backends::ModelBackend;
-use alpamayo_backends::layers::{CacheFormat, WeightFormat};
+use alpamayo_backends::layers::WeightFormat;
 use alpamayo_backends::verify::{Formats, ModelShapes, verify};
 use serde::{Deserialize, Serialize};
 
@@ -22,7 +22,7 @@ pub struct OperationCheck {
     pub passed: bool,
 }
 
-/// Runs every operation of a backend.
+/// Runs every operation of a backend, with the cache that a model of these weights has there.
 pub fn check<B: ModelBackend>(
     shapes: &ModelShapes,
     weight: WeightFormat,
@@ -30,7 +30,7 @@ pub fn check<B: ModelBackend>(
 ) -> Outcome<Vec<OperationCheck>> {
     let formats = Formats {
         weight,
-        cache: CacheFormat::F32,
+        cache: B::default_cache_format(weight, device),
     };
     Outcome::of(|| {
         let checks = verify::<B>(shapes, formats, device)?;
