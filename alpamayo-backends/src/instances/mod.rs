@@ -10,6 +10,8 @@ mod cube;
 mod cuda;
 #[cfg(feature = "cuda")]
 pub(crate) mod cuda_devices;
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda_libraries;
 #[cfg(feature = "flex")]
 mod flex;
 #[cfg(feature = "cuda")]
