@@ -4,6 +4,8 @@
 pub(crate) mod adapters;
 #[cfg(feature = "candle")]
 pub(crate) mod candle;
+#[cfg(feature = "candle-cuda")]
+mod candle_cuda;
 #[cfg(feature = "cubecl")]
 mod cube;
 #[cfg(feature = "cuda")]
