@@ -4,17 +4,14 @@
 //! crate that both use: a program that runs has found them.
 
 macro_rules! library {
-    ($name:ident, $library:path, $docs:literal) => {
+    ($name:ident, $($library:ident)::+, $docs:literal) => {
         #[doc = $docs]
         pub(crate) fn $name() -> bool {
             #[cfg(feature = "candle-cuda")]
             return true;
             #[cfg(not(feature = "candle-cuda"))]
-            {
-                use $library as library;
-                // SAFETY: only asks whether the library can be loaded.
-                unsafe { library::is_culib_present() }
-            }
+            // SAFETY: only asks whether the library can be loaded.
+            return unsafe { $($library)::+::is_culib_present() };
         }
     };
 }
