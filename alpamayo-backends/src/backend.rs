@@ -153,6 +153,34 @@ pub trait ModelBackend: Backend {
         definition::gate(Self::norm_project(x, norm, gate_up, Activation::None))
     }
 
+    /// [`project_add`](Self::project_add), then [`norm_project`](Self::norm_project) of its result by `next`, without an activation:
+    /// the sum `[tokens, out]` and the projection of its norm.
+    fn project_add_norm_project(
+        x: Tensor<Self, 2>,
+        linear: &Linear<Self>,
+        residual: Tensor<Self, 2>,
+        norm: &Norm<Self>,
+        next: &Linear<Self>,
+    ) -> [Tensor<Self, 2>; 2] {
+        let sum = Self::project_add(x, linear, residual);
+        let projected = Self::norm_project(sum.clone(), norm, next, Activation::None);
+        [sum, projected]
+    }
+
+    /// [`project_add`](Self::project_add), then [`norm_gate_up`](Self::norm_gate_up) of its result: the sum `[tokens, out]` and the
+    /// gated projection of its norm.
+    fn project_add_norm_gate_up(
+        x: Tensor<Self, 2>,
+        linear: &Linear<Self>,
+        residual: Tensor<Self, 2>,
+        norm: &Norm<Self>,
+        gate_up: &Linear<Self>,
+    ) -> [Tensor<Self, 2>; 2] {
+        let sum = Self::project_add(x, linear, residual);
+        let gated = Self::norm_gate_up(sum.clone(), norm, gate_up);
+        [sum, gated]
+    }
+
     /// Adds `values` `[rows, features]` to the rows of `x` `[tokens, features]` that `rows` names, each at most once.
     fn add_rows(x: Tensor<Self, 2>, rows: Tensor<Self, 1, Int>, values: Tensor<Self, 2>) -> Tensor<Self, 2> {
         definition::add_rows(x, rows, values)

@@ -4,21 +4,37 @@ use burn::tensor::Tensor;
 
 use crate::ModelBackend;
 
+/// Part `index` of some work: the index, and what the part takes.
+pub type Parts<'a, B> = dyn FnMut(usize, Tensor<B, 2>) -> Tensor<B, 2> + 'a;
+
 /// Does the same work time and again on tensors of the same extents.
 pub trait Repetition<B: ModelBackend> {
-    /// `work(x)`.
+    /// `work(parts - 1, … work(1, work(0, x)))`: work in parts, each of which takes what the one before has made.
     ///
-    /// Every call's `work` has to do the same with `x` and with the same other tensors, and must not read a result on the host: it
+    /// Every call's `work` has as many parts and has to do the same with `x` and with the same other tensors, and must not read a result on the host: it
     /// isn't called where what it told the device before can be repeated. A repetition belongs to one stage
     /// ([`ModelBackend::run_stage`]).
-    fn run(&mut self, x: Tensor<B, 2>, work: &mut dyn FnMut(Tensor<B, 2>) -> Tensor<B, 2>) -> Tensor<B, 2>;
+    fn run(&mut self, x: Tensor<B, 2>, parts: usize, work: &mut Parts<'_, B>) -> Tensor<B, 2>;
 }
 
 /// Calls the work each time.
 pub struct Anew;
 
 impl<B: ModelBackend> Repetition<B> for Anew {
-    fn run(&mut self, x: Tensor<B, 2>, work: &mut dyn FnMut(Tensor<B, 2>) -> Tensor<B, 2>) -> Tensor<B, 2> {
-        work(x)
+    fn run(&mut self, x: Tensor<B, 2>, parts: usize, work: &mut Parts<'_, B>) -> Tensor<B, 2> {
+        (0..parts).fold(x, |x, part| work(part, x))
+    }
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use super::*;
+    use crate::instances::Flex;
+
+    #[test]
+    fn parts_are_done_in_order() {
+        let x = Tensor::<Flex, 2>::ones([1, 2], &Default::default());
+        let result = Anew.run(x, 3, &mut |part: usize, x: Tensor<Flex, 2>| x * 2.0 + part as f32);
+        assert_eq!(result.into_data().to_vec::<f32>().unwrap(), [12.0; 2]);
     }
 }

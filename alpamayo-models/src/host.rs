@@ -32,9 +32,11 @@ pub(crate) fn unreadable<'a, E: Debug>(context: &'a str) -> impl FnOnce(E) -> Er
     }
 }
 
-/// `values` as `[rows, columns]` on the device.
+/// `values` as `[rows, columns]` on the device, one row right behind the other: rows of a matrix may be put further apart, and what
+/// is computed of them then copies them together first.
 pub(crate) fn upload<B: Backend>(values: Vec<f32>, [rows, columns]: [usize; 2], device: &B::Device) -> Tensor<B, 2> {
-    Tensor::from_data(TensorData::new(values, [rows, columns]), device)
+    let count = values.len();
+    Tensor::<B, 1>::from_data(TensorData::new(values, [count]), device).reshape([rows, columns])
 }
 
 /// Row numbers on the device, in its own integer type.
@@ -45,10 +47,13 @@ pub(crate) fn indices<B: Backend>(rows: impl IntoIterator<Item = usize>, device:
 }
 
 /// The given rows of `x`.
-pub(crate) fn select_rows<B: Backend>(
-    x: Tensor<B, 2>,
-    rows: impl IntoIterator<Item = usize>,
-    device: &B::Device,
-) -> Tensor<B, 2> {
-    x.select(0, indices::<B>(rows, device))
+///
+/// Burn 0.21's selection on CubeCL devices reads a row number for every column as well, and throws it away: zeros lie behind these
+/// for it.
+pub(crate) fn select_rows<B: Backend>(x: Tensor<B, 2>, rows: impl IntoIterator<Item = usize>) -> Tensor<B, 2> {
+    let mut rows: Vec<usize> = rows.into_iter().collect();
+    let count = rows.len();
+    rows.resize(count.max(x.dims()[1]), 0);
+    let rows = indices::<B>(rows, &x.device()).narrow(0, 0, count);
+    x.select(0, rows)
 }

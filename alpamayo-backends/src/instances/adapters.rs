@@ -19,8 +19,9 @@ pub(crate) fn list(kind: BackendKind) -> Vec<Found> {
         .collect()
 }
 
-/// wgpu's name of a device.
+/// wgpu's name of a device; its kernels are kept between runs where they are SPIR-V.
 pub(crate) fn open(device: Device) -> Result<WgpuDevice> {
+    super::kernel_cache::enable();
     let found = adapters(device.kind).into_iter().nth(device.index);
     found.map(|(device, _)| device).ok_or_else(|| Error::Device {
         context: format!("opening {device}"),

@@ -115,6 +115,26 @@ impl<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement> ModelBac
         kernels::linear::norm_gate_up(x, norm, gate_up)
     }
 
+    fn project_add_norm_project(
+        x: Tensor<Self, 2>,
+        linear: &Linear<Self>,
+        residual: Tensor<Self, 2>,
+        norm: &Norm<Self>,
+        next: &Linear<Self>,
+    ) -> [Tensor<Self, 2>; 2] {
+        kernels::linear::project_add_norm_project(x, linear, residual, norm, next)
+    }
+
+    fn project_add_norm_gate_up(
+        x: Tensor<Self, 2>,
+        linear: &Linear<Self>,
+        residual: Tensor<Self, 2>,
+        norm: &Norm<Self>,
+        gate_up: &Linear<Self>,
+    ) -> [Tensor<Self, 2>; 2] {
+        kernels::linear::project_add_norm_gate_up(x, linear, residual, norm, gate_up)
+    }
+
     fn add_rows(x: Tensor<Self, 2>, rows: Tensor<Self, 1, Int>, values: Tensor<Self, 2>) -> Tensor<Self, 2> {
         kernels::add_rows(x, rows, values)
     }

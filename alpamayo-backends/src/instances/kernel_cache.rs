@@ -1,7 +1,7 @@
-//! Compiled CUDA kernels are kept between runs: compiling those of the whole model takes many seconds.
+//! Compiled kernels are kept between runs: compiling those of the whole model takes many seconds.
 //!
-//! Not those of wgpu: with CubeCL 0.10's cache on, SPIR-V kernels were taken for each other and results were wrong. That was before kernels'
-//! configurations named their optional operands (`Operands`), which is what CubeCL's key lacks; it has not been tried since.
+//! CubeCL keeps CUDA's and Vulkan's. Its key lacks which optional operands a kernel has, so kernels' configurations name them
+//! (`Operands`): without that, results were wrong in the second process.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;

@@ -16,7 +16,7 @@ pub(crate) mod cuda_devices;
 pub(crate) mod cuda_libraries;
 #[cfg(feature = "flex")]
 mod flex;
-#[cfg(feature = "cuda")]
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
 pub(crate) mod kernel_cache;
 #[cfg(feature = "cubecl")]
 mod opening;

@@ -11,6 +11,7 @@ use super::finish::{Finish, finish};
 use super::gate::gate;
 use super::matmul::{cooperative, matmul};
 use super::matvec::{MAX_TOKENS, matvec};
+use super::native::NormBetween;
 use super::norm::normalize_rows;
 use super::product::{Element, Product};
 use super::quantized;
@@ -59,12 +60,12 @@ pub fn norm_project<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolEl
     linear: &Linear<Cube<R, F, I, BT>>,
     activation: Activation,
 ) -> Tensor<Cube<R, F, I, BT>, 2> {
-    let x = full(x);
+    let x = float(x);
     let Some(product) = product_of(extents(&x).0, linear, activation) else {
         return definition::project(definition::normalize(tensor(x), norm), linear, activation);
     };
     if let Some(product) = fused_norm(&x, norm, &product) {
-        return tensor(multiply(x, &product));
+        return tensor(multiply(convert(x, DType::F32), &product));
     }
     let dtype = operand_type(extents(&x).0, &product);
     tensor(multiply_into(normalize_rows(&x, norm, dtype), &product, dtype))
@@ -119,6 +120,70 @@ pub fn norm_gate_up<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolEl
             tensor(gate(&projected.unwrap_or_else(|| tiles(x, &product, dtype))))
         }
     }
+}
+
+/// See [`ModelBackend::project_add_norm_project`](crate::ModelBackend::project_add_norm_project).
+pub fn project_add_norm_project<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement>(
+    x: Tensor<Cube<R, F, I, BT>, 2>,
+    linear: &Linear<Cube<R, F, I, BT>>,
+    residual: Tensor<Cube<R, F, I, BT>, 2>,
+    norm: &Norm<Cube<R, F, I, BT>>,
+    next: &Linear<Cube<R, F, I, BT>>,
+) -> [Tensor<Cube<R, F, I, BT>, 2>; 2] {
+    if let Some(results) = norm_between(&x, linear, &residual, norm, next, false) {
+        return results;
+    }
+    let sum = project_add(x, linear, residual);
+    let projected = norm_project(sum.clone(), norm, next, Activation::None);
+    [sum, projected]
+}
+
+/// See [`ModelBackend::project_add_norm_gate_up`](crate::ModelBackend::project_add_norm_gate_up).
+pub fn project_add_norm_gate_up<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement>(
+    x: Tensor<Cube<R, F, I, BT>, 2>,
+    linear: &Linear<Cube<R, F, I, BT>>,
+    residual: Tensor<Cube<R, F, I, BT>, 2>,
+    norm: &Norm<Cube<R, F, I, BT>>,
+    gate_up: &Linear<Cube<R, F, I, BT>>,
+) -> [Tensor<Cube<R, F, I, BT>, 2>; 2] {
+    if let Some(results) = norm_between(&x, linear, &residual, norm, gate_up, true) {
+        return results;
+    }
+    let sum = project_add(x, linear, residual);
+    let gated = norm_gate_up(sum.clone(), norm, gate_up);
+    [sum, gated]
+}
+
+/// Both products with the norm between them by the platform's own kernels, where it has some for so many rows.
+fn norm_between<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement>(
+    x: &Tensor<Cube<R, F, I, BT>, 2>,
+    linear: &Linear<Cube<R, F, I, BT>>,
+    residual: &Tensor<Cube<R, F, I, BT>, 2>,
+    norm: &Norm<Cube<R, F, I, BT>>,
+    next: &Linear<Cube<R, F, I, BT>>,
+    gated: bool,
+) -> Option<[Tensor<Cube<R, F, I, BT>, 2>; 2]> {
+    let Norm::Rms(norm) = norm else { return None };
+    let tokens = x.dims()[0];
+    let product =
+        |linear| Product::new(linear, Activation::None).filter(|it| Kernel::choose(tokens, it) == Kernel::Streamed);
+    let first = Product {
+        residual: Some(full(residual.clone())),
+        ..product(linear)?
+    };
+    let second = Product {
+        gated,
+        ..product(next)?
+    };
+    let results = R::native_pair(&NormBetween {
+        x: &float(x.clone()),
+        first: &first,
+        weight: &float(norm.weight.val()),
+        epsilon: norm.epsilon,
+        second: &second,
+        dtype: DType::BF16,
+    });
+    results.map(|results| results.map(tensor))
 }
 
 /// The product of a linear layer with so many rows; a weight of few bits is widened first where neither its kernels nor a library

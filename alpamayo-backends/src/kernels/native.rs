@@ -6,6 +6,7 @@ use burn_cubecl::tensor::CubeTensor;
 
 use super::attention::launch::{Launch, Prepare};
 use super::linear::LibraryProduct;
+use super::product::Product;
 
 /// One piece of such work. What a platform's kernel doesn't take, the common kernels do.
 pub enum NativeWork<'a, R: CubeRuntime> {
@@ -36,9 +37,25 @@ pub enum NativeWork<'a, R: CubeRuntime> {
     },
 }
 
+/// Two products with an RMSNorm between them: `stream = first(x)` and `second(norm(stream))`.
+pub struct NormBetween<'a, R: CubeRuntime> {
+    /// `[tokens, in]`, f32 or bf16.
+    pub x: &'a CubeTensor<R>,
+    /// The product in front of the norm, whose result is f32.
+    pub first: &'a Product<R>,
+    /// The norm's weight, `[features]`, f32.
+    pub weight: &'a CubeTensor<R>,
+    /// What the norm adds to the mean square.
+    pub epsilon: f64,
+    /// The product behind the norm.
+    pub second: &'a Product<R>,
+    /// Element type of the second product's result.
+    pub dtype: DType,
+}
+
 /// Rows to be normalised by the root of their mean square.
 pub struct RmsNormRows<'a, R: CubeRuntime> {
-    /// `[rows, features]`, f32.
+    /// `[rows, features]`.
     pub x: &'a CubeTensor<R>,
     /// `[features]`, f32.
     pub weight: &'a CubeTensor<R>,

@@ -7,8 +7,7 @@ use cubecl::prelude::*;
 
 use super::bits;
 use super::native::{NativeWork, RmsNormRows};
-use super::tensors::{array, cubes, empty, extents, float, plane_size, tensor, vector};
-use crate::definition;
+use super::tensors::{array, convert, cubes, empty, extents, float, plane_size, tensor, vector};
 use crate::instances::KernelRuntime;
 use crate::layers::Norm;
 
@@ -20,13 +19,10 @@ pub fn normalize<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolEleme
     x: Tensor<CubeBackend<R, F, I, BT>, 2>,
     norm: &Norm<CubeBackend<R, F, I, BT>>,
 ) -> Tensor<CubeBackend<R, F, I, BT>, 2> {
-    if x.dtype() != DType::F32 {
-        return definition::normalize(x, norm);
-    }
     tensor(normalize_rows(&float(x), norm, DType::F32))
 }
 
-/// The rows of `x`, f32, normalised, in f32 or rounded to bf16 (then the number of features is even).
+/// The rows of `x` normalised, in f32 or rounded to bf16 (then the number of features is even).
 pub fn normalize_rows<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement>(
     x: &CubeTensor<R>,
     norm: &Norm<CubeBackend<R, F, I, BT>>,
@@ -48,6 +44,7 @@ pub fn normalize_rows<R: KernelRuntime, F: FloatElement, I: IntElement, BT: Bool
         Norm::Rms(norm) => (float(norm.weight.val()), None, norm.epsilon),
         Norm::Layer(norm) => (float(norm.weight.val()), Some(float(norm.bias.val())), norm.epsilon),
     };
+    let x = &convert(x.clone(), DType::F32);
     let out = empty(x, rows, columns, dtype);
     let vector = vector(columns);
     let plane = plane_size(&x.client);

@@ -6,19 +6,24 @@ use burn_cubecl::{BoolElement, CubeBackend, FloatElement, IntElement};
 
 use super::tensors::{empty, extents, float, tensor};
 use crate::instances::{KernelRuntime, Recorded, Recording};
-use crate::repetition::Repetition;
+use crate::repetition::{Parts, Repetition};
 
 type Cube<R, F, I, BT> = CubeBackend<R, F, I, BT>;
 
+/// A part of the work over the runtime's tensors.
+type Work<'a, R> = dyn FnMut(usize, &CubeTensor<R>) -> CubeTensor<R> + 'a;
+
 /// Runs work once, records it the second time, and repeats it from then on.
+///
+/// A part that is recorded is launched at once, so that the device is busy while the next one is.
 pub struct Repeat<R: KernelRuntime>(State<R>);
 
 enum State<R: KernelRuntime> {
     /// Nothing has run yet.
     New,
-    /// The work has run, so that its kernels are compiled and its memory is there; that of `x` and of the result among it, which
-    /// are kept until the work is recorded.
-    Warm([CubeTensor<R>; 2]),
+    /// The work has run, so that its kernels are compiled and its memory is there; that of `x` and of the parts' results among it,
+    /// which are kept until the work is recorded.
+    Warm(Vec<CubeTensor<R>>),
     /// The work is recorded.
     Recorded(Repeatable<R>),
     /// It can't be.
@@ -36,19 +41,21 @@ impl<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement> Repetiti
     fn run(
         &mut self,
         x: Tensor<Cube<R, F, I, BT>, 2>,
-        work: &mut dyn FnMut(Tensor<Cube<R, F, I, BT>, 2>) -> Tensor<Cube<R, F, I, BT>, 2>,
+        parts: usize,
+        work: &mut Parts<'_, Cube<R, F, I, BT>>,
     ) -> Tensor<Cube<R, F, I, BT>, 2> {
         let x = float(x);
-        let mut work = |x: &CubeTensor<R>| float(work(tensor(x.clone())));
+        let mut work = |part: usize, x: &CubeTensor<R>| float(work(part, tensor(x.clone())));
         let result = match std::mem::replace(&mut self.0, State::Plain) {
             State::New => {
-                let output = work(&x);
-                self.0 = State::Warm([x, output.clone()]);
+                let kept = run(x, parts, &mut work);
+                let output = kept[kept.len() - 1].clone();
+                self.0 = State::Warm(kept);
                 output
             }
             State::Warm(kept) => {
                 drop(kept);
-                let (output, next) = record(x, &mut work);
+                let (output, next) = record(x, parts, &mut work);
                 self.0 = next;
                 output
             }
@@ -57,42 +64,58 @@ impl<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement> Repetiti
                     self.0 = State::Recorded(recorded);
                     output
                 }
-                None => work(&x),
+                None => plainly(x, 0..parts, &mut work),
             },
-            State::Plain => work(&x),
+            State::Plain => plainly(x, 0..parts, &mut work),
         };
         tensor(result)
     }
 }
 
+/// `x` and the results of all parts.
+fn run<R: KernelRuntime>(x: CubeTensor<R>, parts: usize, work: &mut Work<'_, R>) -> Vec<CubeTensor<R>> {
+    let mut results = vec![x];
+    for part in 0..parts {
+        results.push(work(part, &results[part]));
+    }
+    results
+}
+
+/// The result of the given parts.
+fn plainly<R: KernelRuntime>(x: CubeTensor<R>, parts: std::ops::Range<usize>, work: &mut Work<'_, R>) -> CubeTensor<R> {
+    parts.fold(x, |x, part| work(part, &x))
+}
+
 /// The work's result, and what can be done the next time.
-fn record<R: KernelRuntime>(
-    x: CubeTensor<R>,
-    work: &mut dyn FnMut(&CubeTensor<R>) -> CubeTensor<R>,
-) -> (CubeTensor<R>, State<R>) {
-    let mut output = None;
-    let recorded = R::record(&x.client, &x.device, &mut || output = Some(work(&x)));
-    match (recorded, output) {
-        (Recorded::Once, Some(output)) => (output, State::Plain),
-        (Recorded::Repeatable(recording), Some(output)) => {
-            let repeatable = Repeatable {
-                recording,
-                input: x.clone(),
-                output,
-            };
-            match repeatable.result() {
-                Some(result) => (result, State::Recorded(repeatable)),
-                None => (work(&x), State::Plain),
+fn record<R: KernelRuntime>(x: CubeTensor<R>, parts: usize, work: &mut Work<'_, R>) -> (CubeTensor<R>, State<R>) {
+    let mut repeatable = Repeatable {
+        input: x.clone(),
+        recordings: Vec::with_capacity(parts),
+        output: x,
+    };
+    for part in 0..parts {
+        let x = repeatable.output.clone();
+        let mut output = None;
+        let recorded = R::record(&x.client, &x.device, &mut || output = Some(work(part, &x)));
+        match (recorded, output) {
+            (Recorded::Repeatable(recording), Some(output)) if recording.replay() => {
+                repeatable.recordings.push(recording);
+                repeatable.output = output;
             }
+            (Recorded::Once, Some(output)) => return (plainly(output, part + 1..parts, work), State::Plain),
+            _ => return (plainly(x, part..parts, work), State::Plain),
         }
-        _ => (work(&x), State::Plain),
+    }
+    match repeatable.result() {
+        Some(result) => (result, State::Recorded(repeatable)),
+        None => (repeatable.output, State::Plain),
     }
 }
 
-/// Recorded work between two buffers.
+/// Recorded work between two buffers, each part of it from the buffer of the part before.
 struct Repeatable<R: KernelRuntime> {
-    recording: Box<dyn Recording<R>>,
     input: CubeTensor<R>,
+    recordings: Vec<Box<dyn Recording<R>>>,
     output: CubeTensor<R>,
 }
 
@@ -100,15 +123,17 @@ impl<R: KernelRuntime> Repeatable<R> {
     /// The result for `x`, `None` where it has other extents or the device refuses.
     fn replay(&self, x: &CubeTensor<R>) -> Option<CubeTensor<R>> {
         let fits = extents(x) == extents(&self.input) && x.dtype == self.input.dtype;
-        (fits && self.recording.copy(x, &self.input))
+        let copied = fits && self.recordings.first().is_some_and(|first| first.copy(x, &self.input));
+        (copied && self.recordings.iter().all(|recording| recording.replay()))
             .then(|| self.result())
             .flatten()
     }
 
-    /// The result for what the input holds, in a buffer of its own: the next time overwrites the output.
+    /// What the output holds, in a buffer of its own: the next time overwrites it.
     fn result(&self) -> Option<CubeTensor<R>> {
         let (rows, columns) = extents(&self.output);
         let result = empty(&self.output, rows, columns, self.output.dtype);
-        (self.recording.replay() && self.recording.copy(&self.output, &result)).then_some(result)
+        let last = self.recordings.last()?;
+        last.copy(&self.output, &result).then_some(result)
     }
 }

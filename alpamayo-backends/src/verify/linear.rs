@@ -12,6 +12,9 @@ use crate::layers::{Activation, Linear, Norm, SourceType, WeightSource};
 /// At most so many rows and columns of an output are compared.
 const SAMPLED: usize = 24;
 
+/// Features of an action, which the last projection of the flow puts out.
+const ACTION_FEATURES: usize = 2;
+
 pub(super) fn verify<B: ModelBackend>(bench: &mut Bench<'_, B>, shapes: &ModelShapes) -> Result<()> {
     let (text, expert, vision) = (&shapes.text, &shapes.expert, &shapes.vision);
     let prompt = shapes.prompt_length;
@@ -37,6 +40,21 @@ pub(super) fn verify<B: ModelBackend>(bench: &mut Bench<'_, B>, shapes: &ModelSh
         )?;
         residual(bench, tokens, expert.intermediate_size, expert.hidden_size)?;
         gated(bench, tokens, expert.hidden_size, expert.intermediate_size)?;
+        block(bench, tokens, expert.hidden_size, ACTION_FEATURES, Activation::None)?;
+        let queries = expert.attention.num_heads * expert.attention.head_dim;
+        norm_between(
+            bench,
+            tokens,
+            [queries, expert.hidden_size, expert.intermediate_size],
+            true,
+        )?;
+        let qkv = expert.attention.qkv_features();
+        norm_between(
+            bench,
+            tokens,
+            [expert.intermediate_size, expert.hidden_size, qkv],
+            false,
+        )?;
     }
     block(
         bench,
@@ -179,6 +197,57 @@ fn gated<B: ModelBackend>(bench: &mut Bench<'_, B>, tokens: usize, columns: usiz
         output,
         expected,
     );
+    Ok(())
+}
+
+/// Two products of the given features with a norm between them; the second one `gated` or not.
+fn norm_between<B: ModelBackend>(
+    bench: &mut Bench<'_, B>,
+    tokens: usize,
+    [columns, hidden, features]: [usize; 3],
+    gated: bool,
+) -> Result<()> {
+    let first = Layer::new(bench, columns, hidden)?;
+    let mut second = Layer::new(bench, hidden, if gated { 2 * features } else { features })?;
+    if gated {
+        second.linear.bias = None;
+        second.bias.fill(0.0);
+    }
+    let (x, tensor) = bench.matrix(tokens, columns, 2.0);
+    let (residual, residual_tensor) = bench.matrix(tokens, hidden, 2.0);
+    let (weight, weight_tensor) = bench.vector(hidden, 1.0, 0.5);
+    let norm = Norm::rms(weight_tensor, 1e-6);
+    let (at_tokens, at_rows) = (
+        bench.random.sample(tokens, SAMPLED),
+        bench.random.sample(features, SAMPLED),
+    );
+    let (operation, [sum, output]) = if gated {
+        let results = B::project_add_norm_gate_up(tensor, &first.linear, residual_tensor, &norm, &second.linear);
+        ("project_add_norm_gate_up", results)
+    } else {
+        let results = B::project_add_norm_project(tensor, &first.linear, residual_tensor, &norm, &second.linear);
+        ("project_add_norm_project", results)
+    };
+    let (mut sums, mut outputs) = (Vec::new(), Vec::new());
+    for &token in &at_tokens {
+        let x = &x[token * columns..(token + 1) * columns];
+        let added = residual[token * hidden..(token + 1) * hidden].iter();
+        let row: Vec<f32> = added
+            .enumerate()
+            .map(|(row, &added)| (first.output(x, row) + f64::from(added)) as f32)
+            .collect();
+        let normalised = host::rms_norm(&row, &weight, 1e-6);
+        outputs.extend(at_rows.iter().map(|&at| {
+            let value = second.output(&normalised, at);
+            let up = |at: usize| second.output(&normalised, features + at);
+            (token, at, if gated { host::silu(value) * up(at) } else { value })
+        }));
+        sums.extend(row.into_iter().enumerate().map(|(at, sum)| (token, at, f64::from(sum))));
+    }
+    let shape = format!("{tokens} x {columns} -> {hidden} -> {features}");
+    let tolerance = bench.formats.tolerance();
+    bench.compare(operation, format!("{shape}, sum"), tolerance, sum, sums);
+    bench.compare(operation, shape, tolerance * 2.0, output, outputs);
     Ok(())
 }
 

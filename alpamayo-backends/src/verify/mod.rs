@@ -208,6 +208,8 @@ mod tests {
             "normalize",
             "project",
             "norm_gate_up",
+            "project_add_norm_project",
+            "project_add_norm_gate_up",
             "prefill_attention",
             "expert_attention",
             "fourier_features",

@@ -10,11 +10,13 @@
 mod forward;
 mod inverse;
 mod least_squares;
+mod reciprocal_root;
 #[cfg(test)]
 mod tests;
 
 use crate::{Error, ModelDtype, Result, Scalar, UnicycleConfig, check_length, unwrap_angles, yaw_of};
 use least_squares::{NormalEquations, THIRD_DIFFERENCE};
+pub(crate) use reciprocal_root::reciprocal_root;
 
 /// Mean and standard deviation that map normalised actions to physical ones.
 ///

@@ -100,13 +100,12 @@ fn f32_trajectories_are_the_references() {
     for (case, v0) in cases.v0().into_iter().enumerate() {
         let history = cases.history(case);
         let found = cases.space.estimate_v0(&history.xyz, &history.rot).unwrap();
-        let off = f64::from((found - v0).abs());
-        assert!(off <= 3e-6, "case {case}: {found} {v0}");
+        // The last digit, by a sine that another library rounds otherwise.
+        assert!((found - v0).abs() <= 2e-6, "case {case}: {found} {v0}");
         let difference = cases.driven_difference(case, Some(v0));
         assert!(difference <= 2e-5, "from the same speed, case {case}: {difference:e}");
-        // What the speeds differ by, the order of a linear algebra library's sums, trajectories differ by 6.4 times.
         let difference = cases.driven_difference(case, None);
-        assert!(difference <= 2e-5 + 6.4 * off, "case {case}: {difference:e}");
+        assert!(difference <= 2e-5, "case {case}: {difference:e}");
     }
 }
 

@@ -6,9 +6,10 @@ use alpamayo_backends::layers::{
 };
 use alpamayo_core::DecoderConfig;
 use burn::module::Module;
-use burn::tensor::{Int, Tensor, backend::Backend};
+use burn::tensor::{Tensor, backend::Backend};
 
 use crate::error::Result;
+use crate::host::select_rows;
 use crate::parameters::ParameterSource;
 
 /// A pre-norm layer: grouped-query attention with per-head RMSNorm and rotation, then a SwiGLU MLP.
@@ -82,13 +83,13 @@ impl<B: ModelBackend> DecoderLayer<B> {
         x: Tensor<B, 2>,
         rotary: &Rotary<B>,
         prompt: &mut KeyValue<B>,
-        rows: Tensor<B, 1, Int>,
+        rows: &[usize],
     ) -> Tensor<B, 2> {
-        let wanted = x.clone().select(0, rows.clone());
+        let wanted = select_rows(x.clone(), rows.iter().copied());
         let attended = self.attend(x, |qkv| {
             B::prefill_attention(qkv, &self.attention, &self.head_norms, rotary, prompt)
         });
-        self.after_attention(attended.select(0, rows), wanted)
+        self.after_attention(select_rows(attended, rows.iter().copied()), wanted)
     }
 
     /// The next tokens of every row, `[rows · tokens, hidden]`; writes their keys and values from suffix `position` on.
@@ -105,16 +106,28 @@ impl<B: ModelBackend> DecoderLayer<B> {
     }
 
     /// Action tokens `[rows · tokens, hidden]` over a cache that is only read.
+    ///
+    /// `projected` is this layer's `q | k | v` of `x` where the layer before has computed it; with the result comes that of `next`.
     pub fn expert(
         &self,
         x: Tensor<B, 2>,
+        projected: Option<Tensor<B, 2>>,
         rotary: &Rotary<B>,
         cache: &LayerCache<B>,
         suffix_lengths: &RowLengths<B>,
-    ) -> Tensor<B, 2> {
-        self.forward(x, |qkv| {
-            B::expert_attention(qkv, &self.attention, &self.head_norms, rotary, cache, suffix_lengths)
-        })
+        next: Option<&Self>,
+    ) -> (Tensor<B, 2>, Option<Tensor<B, 2>>) {
+        let qkv = projected.unwrap_or_else(|| self.project(x.clone()));
+        let attended = B::expert_attention(qkv, &self.attention, &self.head_norms, rotary, cache, suffix_lengths);
+        let [x, inner] = self.before_down(attended, x);
+        match next {
+            Some(next) => {
+                let [x, projected] =
+                    B::project_add_norm_project(inner, &self.down_proj, x, &next.input_layernorm, &next.qkv);
+                (x, Some(projected))
+            }
+            None => (B::project_add(inner, &self.down_proj, x), None),
+        }
     }
 
     fn forward(&self, x: Tensor<B, 2>, attend: impl FnOnce(Tensor<B, 2>) -> Tensor<B, 2>) -> Tensor<B, 2> {
@@ -123,12 +136,21 @@ impl<B: ModelBackend> DecoderLayer<B> {
     }
 
     fn attend(&self, x: Tensor<B, 2>, attend: impl FnOnce(Tensor<B, 2>) -> Tensor<B, 2>) -> Tensor<B, 2> {
-        attend(B::norm_project(x, &self.input_layernorm, &self.qkv, Activation::None))
+        attend(self.project(x))
+    }
+
+    /// `q | k | v`.
+    fn project(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
+        B::norm_project(x, &self.input_layernorm, &self.qkv, Activation::None)
     }
 
     fn after_attention(&self, attended: Tensor<B, 2>, x: Tensor<B, 2>) -> Tensor<B, 2> {
-        let x = B::project_add(attended, &self.o_proj, x);
-        let inner = B::norm_gate_up(x.clone(), &self.post_attention_layernorm, &self.gate_up);
+        let [x, inner] = self.before_down(attended, x);
         B::project_add(inner, &self.down_proj, x)
+    }
+
+    /// The rows behind the attention, and what the down projection adds to them.
+    fn before_down(&self, attended: Tensor<B, 2>, x: Tensor<B, 2>) -> [Tensor<B, 2>; 2] {
+        B::project_add_norm_gate_up(attended, &self.o_proj, x, &self.post_attention_layernorm, &self.gate_up)
     }
 }

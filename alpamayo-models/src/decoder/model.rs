@@ -9,6 +9,7 @@ use burn::tensor::{Int, Tensor, backend::Backend};
 use super::{DecoderLayer, MultimodalRope};
 use crate::cache::KeyValueCache;
 use crate::error::Result;
+use crate::host::select_rows;
 use crate::observer::{Event, Observer};
 use crate::parameters::ParameterSource;
 use crate::storage::TOKEN_TABLE;
@@ -90,7 +91,7 @@ impl<B: ModelBackend> Decoder<B> {
         rotary: &Rotary<B>,
         cache: &mut KeyValueCache<B>,
         deepstack: &DeepstackAdditions<B>,
-        rows: Tensor<B, 1, Int>,
+        rows: &[usize],
         observer: &mut dyn Observer<B>,
     ) -> Tensor<B, 2> {
         let last = self.layers.len().saturating_sub(1);
@@ -104,10 +105,11 @@ impl<B: ModelBackend> Decoder<B> {
                 observer.observe(Event::TextLayer(last, &x));
                 x
             }
-            (Some(_), _) => self
-                .prefill_layer(last, x, rotary, cache, deepstack, observer)
-                .select(0, rows),
-            (None, _) => x.select(0, rows),
+            (Some(_), _) => {
+                let x = self.prefill_layer(last, x, rotary, cache, deepstack, observer);
+                select_rows(x, rows.iter().copied())
+            }
+            (None, _) => select_rows(x, rows.iter().copied()),
         }
     }
 

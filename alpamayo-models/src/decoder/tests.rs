@@ -54,6 +54,6 @@ fn every_layer_is_the_references() {
         "text.norm",
         TOLERANCE,
     );
-    let logits = decoder.logits(select_rows(hidden, [length - 1], &device));
+    let logits = decoder.logits(select_rows(hidden, [length - 1]));
     assert_close(&logits, &golden, "text.last_logits", TOLERANCE);
 }

@@ -4,9 +4,10 @@ use alpamayo_backends::ModelBackend;
 use alpamayo_backends::layers::{Activation, Linear, Norm};
 use alpamayo_core::ModelConfig;
 use burn::module::{Module, Param};
-use burn::tensor::{Tensor, TensorData, backend::Backend};
+use burn::tensor::{Tensor, backend::Backend};
 
 use crate::error::Result;
+use crate::host::upload;
 use crate::parameters::ParameterSource;
 
 /// RMSNorms and the LayerNorm of the projection.
@@ -43,7 +44,7 @@ impl<B: ModelBackend> ActionInProjection<B> {
             let stored = source.buffer(&format!("action_in_proj.frequencies.{row}"), count)?;
             frequencies.extend(stored.unwrap_or_else(|| default_frequencies(config, count)));
         }
-        let frequencies = Tensor::from_data(TensorData::new(frequencies, [rows, count]), source.device());
+        let frequencies = upload(frequencies, [rows, count], source.device());
         let (hidden, layers) = (projection.hidden_size, projection.num_enc_layers);
         let mut linears = vec![source.linear("action_in_proj.linears.0", rows * 2 * count, &[hidden], true)?];
         let mut norms = Vec::with_capacity(layers);

@@ -15,6 +15,9 @@ use crate::error::Result;
 use crate::observer::{Event, Observer};
 use crate::parameters::ParameterSource;
 
+/// Layers that are recorded at a time where a backend records them: while it records some, the device is busy with those before.
+const LAYERS_OF_PART: usize = 9;
+
 /// The action expert: as many layers as the language model, each reading that layer's cache.
 #[derive(Module, Debug)]
 pub struct Expert<B: Backend> {
@@ -76,16 +79,25 @@ impl<B: ModelBackend> Expert<B> {
         let x = self.action_in_proj.forward(x, time);
         observer.observe(Event::ActionInProjection(step, &x));
         // The time is in `x`: from here on every step does the same.
-        let x = repetition.run(x, &mut |x| self.hidden(x, context));
+        let parts = self.layers.len().div_ceil(LAYERS_OF_PART).max(1);
+        let x = repetition.run(x, parts, &mut |part, x| self.hidden(part * LAYERS_OF_PART, x, context));
         observer.observe(Event::ExpertHidden(step, &x));
         B::project(x, &self.action_out_proj, Activation::None)
     }
 
-    /// The layers and the final norm, `[rows · waypoints, hidden]`.
-    fn hidden(&self, mut x: Tensor<B, 2>, context: &ExpertContext<'_, B>) -> Tensor<B, 2> {
-        for (layer, cache) in self.layers.iter().zip(&context.cache.layers) {
-            x = layer.expert(x, &context.rotary, cache, &context.suffix_lengths);
+    /// One part of the layers, and the final norm behind the last of them: `[rows · waypoints, hidden]`.
+    fn hidden(&self, first: usize, mut x: Tensor<B, 2>, context: &ExpertContext<'_, B>) -> Tensor<B, 2> {
+        let end = (first + LAYERS_OF_PART).min(self.layers.len());
+        let layers = self.layers.get(first..end).unwrap_or_default();
+        let caches = context.cache.layers.iter().skip(first);
+        let mut projected = None;
+        for (index, (layer, cache)) in layers.iter().zip(caches).enumerate() {
+            let next = layers.get(index + 1);
+            (x, projected) = layer.expert(x, projected, &context.rotary, cache, &context.suffix_lengths, next);
         }
-        B::normalize(x, &self.norm)
+        if end == self.layers.len() {
+            x = B::normalize(x, &self.norm);
+        }
+        x
     }
 }

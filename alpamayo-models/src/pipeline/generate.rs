@@ -169,7 +169,7 @@ impl<'a, B: ModelBackend> Generator<'a, B> {
             0 => Logits::new(self.prefilled.logits.clone(), rows),
             count => {
                 let x = self.feed(count);
-                Logits::new(self.decoder.logits(last_rows(x, rows, count, self.device)), rows)
+                Logits::new(self.decoder.logits(last_rows(x, rows, count)), rows)
             }
         }
     }
@@ -222,9 +222,9 @@ impl<'a, B: ModelBackend> Generator<'a, B> {
 }
 
 /// The last of every row's `count` tokens: `[rows · count, hidden]` → `[rows, hidden]`.
-fn last_rows<B: ModelBackend>(x: Tensor<B, 2>, rows: usize, count: usize, device: &B::Device) -> Tensor<B, 2> {
+fn last_rows<B: ModelBackend>(x: Tensor<B, 2>, rows: usize, count: usize) -> Tensor<B, 2> {
     if count == 1 {
         return x;
     }
-    select_rows(x, (1..=rows).map(|row| row * count - 1), device)
+    select_rows(x, (1..=rows).map(|row| row * count - 1))
 }

@@ -47,13 +47,13 @@ pub(super) fn prefill<B: ModelBackend>(
     };
     let positions = prompts.iter().flat_map(|prompt| prompt.positions.ids.iter().copied());
     let rotary = decoder.rope.table(positions, device);
-    let last = indices::<B>((1..=prompts.len()).map(|clip| clip * length - 1), device);
+    let last: Vec<usize> = (1..=prompts.len()).map(|clip| clip * length - 1).collect();
     let last = if observer.wants_all() {
         let x = decoder.prefill(x, &rotary, &mut cache, &deepstack, observer);
         observer.observe(Event::TextNorm(&B::normalize(x.clone(), &decoder.norm)));
-        x.select(0, last)
+        select_rows(x, last)
     } else {
-        decoder.prefill_rows(x, &rotary, &mut cache, &deepstack, last, observer)
+        decoder.prefill_rows(x, &rotary, &mut cache, &deepstack, &last, observer)
     };
     let logits = decoder.logits(last);
     observer.observe(Event::LastLogits(&logits));
@@ -103,5 +103,5 @@ fn embed<B: ModelBackend>(
         })
         .collect();
     let rows = Tensor::cat(vec![decoder.embed(&text, device), features.tokens.clone()], 0);
-    select_rows(rows, order, device)
+    select_rows(rows, order)
 }

@@ -35,6 +35,8 @@ pub struct Comparison {
     pub largest_difference: f64,
     /// The largest relative error that passes.
     pub allowed: f64,
+    /// The largest absolute difference that passes.
+    pub allowed_difference: f64,
 }
 
 impl Comparison {
@@ -61,12 +63,21 @@ impl Comparison {
             relative_error,
             largest_difference,
             allowed,
+            allowed_difference: f64::INFINITY,
+        }
+    }
+
+    /// The same comparison, in which no element may differ by more.
+    pub fn within(self, allowed_difference: f64) -> Self {
+        Self {
+            allowed_difference,
+            ..self
         }
     }
 
     /// Whether the error is allowed. NaN is not.
     pub fn passed(&self) -> bool {
-        self.relative_error <= self.allowed
+        self.relative_error <= self.allowed && self.largest_difference <= self.allowed_difference
     }
 }
 

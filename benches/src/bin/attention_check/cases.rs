@@ -184,9 +184,12 @@ impl<R: KernelRuntime, BT: BoolElement> Cases<'_, R, BT> {
         if self.packed { DType::BF16 } else { DType::F32 }
     }
 
+    /// Rows without gaps, as projections leave them.
     fn random<const D: usize>(&self, shape: [usize; D], dtype: DType) -> Tensor<Gpu<R, BT>, D> {
         let normal = Distribution::Normal(0.0, 1.0);
-        Tensor::<Gpu<R, BT>, D>::random(shape, normal, (&self.device, DType::F32)).cast(dtype)
+        let flat =
+            Tensor::<Gpu<R, BT>, 1>::random([shape.iter().product::<usize>()], normal, (&self.device, DType::F32));
+        flat.cast(dtype).reshape(shape)
     }
 
     fn host<const D: usize>(tensor: &Tensor<Gpu<R, BT>, D>) -> Vec<f32> {

@@ -1,4 +1,4 @@
-//! Products with weights of few bits: cuts of the kernels for a few rows and for up to 64, and what the model calls with more.
+//! Products with weights of few bits: cuts of the kernels for a few rows and for up to 64, and what the model calls.
 
 use alpamayo_backends::ModelBackend;
 use alpamayo_backends::instances::KernelRuntime;
@@ -155,6 +155,7 @@ impl<R: KernelRuntime> Weights<R> {
                 |product, shape| quantized::matvec_with(&input, product, self.scheme, shape),
             );
         }
+        self.project(x, Work::Bytes(self.bytes), device);
     }
 
     /// Rows of bf16 on tensor cores.
@@ -190,18 +191,24 @@ impl<R: KernelRuntime> Weights<R> {
             device,
             |product, shape| quantized::streamed_with(&input, product, DType::F32, self.scheme, shape),
         );
+        self.project(x, Work::Bytes(self.bytes), device);
     }
 
-    /// What the model calls with many rows.
     fn many(&self, tokens: usize, device: &R::Device) {
         let (rows, columns) = self.linears[0].weight.shape();
         let x = random::<R>(tokens, columns, device);
+        self.project(x, Work::Operations(2 * tokens * rows * columns), device);
+    }
+
+    /// What the model calls, which may be a kernel of the platform's own.
+    fn project(&self, x: Tensor<Cube<R>, 2>, work: Work, device: &R::Device) {
+        let (rows, columns) = self.linears[0].weight.shape();
+        let tokens = x.dims()[0];
         let launch =
             |index: usize| Cube::<R>::project(x.clone(), &self.linears[index % self.linears.len()], Activation::None);
         let error = self.error(&host::<R, 2>(x.clone()), &host::<R, 2>(launch(0)));
         let times = time::<R, _>(device, launch);
         let shape = format!("{tokens} x {columns} -> {rows}");
-        let work = Work::Operations(2 * tokens * rows * columns);
         row(&format!("{} project", self.scheme.name()), &shape, times, work, error);
     }
 

@@ -57,10 +57,14 @@ impl Domain<'_> {
 
     /// Compares a tensor of the file `file`; floating point may be off by `allowed`.
     fn compare(&mut self, file: &str, name: &str, golden: &Golden, actual: &Values, allowed: f64) {
-        let name = format!("{file}.{name}");
-        self.report
-            .comparisons
-            .push(Comparison::new(&name, golden, actual, None, Tolerance(allowed)));
+        self.compare_within(file, name, golden, actual, [allowed, f64::INFINITY]);
+    }
+
+    /// As [`compare`](Self::compare), with the largest relative error and the largest difference of an element that pass.
+    fn compare_within(&mut self, file: &str, name: &str, golden: &Golden, actual: &Values, allowed: [f64; 2]) {
+        let [relative, difference] = allowed;
+        let row = Comparison::new(&format!("{file}.{name}"), golden, actual, None, Tolerance(relative));
+        self.report.comparisons.push(row.within(difference));
     }
 
     /// Compares integers.

@@ -17,13 +17,32 @@ pub(super) const COLUMNS: usize = 8;
 /// Fewest outputs that keep all processors busy.
 const MIN_OUTPUTS: usize = 1024;
 
-/// Whether the product is one of f32 rows with a bf16 weight, long and wide enough.
+/// Whether the product is one of f32 rows, long and wide enough.
 pub(super) fn takes(request: &LibraryProduct<'_, CudaRuntime>) -> bool {
     let product = request.product;
-    product.weight.element == Element::Bf16
-        && [request.x.dtype, request.dtype] == [DType::F32; 2]
+    [request.x.dtype, request.dtype] == [DType::F32; 2]
         && product.out_features() >= MIN_OUTPUTS
         && product.weight.columns.is_multiple_of(COLUMNS)
+}
+
+/// Whether the product is one that a kernel [takes], with a bf16 weight.
+pub(super) fn takes_bf16(request: &LibraryProduct<'_, CudaRuntime>) -> bool {
+    request.product.weight.element == Element::Bf16 && takes(request)
+}
+
+/// How a kernel is launched, where they differ.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Launch {
+    /// Threads of a block.
+    pub threads: usize,
+    /// Blocks that share the columns of the same outputs.
+    pub parts: usize,
+    /// Whether it has a counter that blocks draw their work from.
+    pub counter: bool,
+    /// Bytes by which blocks exchange sums, where it has a parameter for them.
+    pub exchange: Option<usize>,
+    /// Whether it is told the columns, for which others are compiled.
+    pub columns: bool,
 }
 
 /// The kernels' number of an activation, `None` where they lack it. A gated product's is that of its gate.
@@ -36,13 +55,8 @@ pub(super) fn activation(product: &Product<CudaRuntime>) -> Option<usize> {
     }
 }
 
-/// Launches a product by one block of so many threads per processor; `counter`: whether blocks draw their work from one.
-pub(super) fn multiply(
-    request: &LibraryProduct<'_, CudaRuntime>,
-    function: Function,
-    threads: usize,
-    counter: bool,
-) -> Option<Tensor> {
+/// Launches a product by one block per processor.
+pub(super) fn multiply(request: &LibraryProduct<'_, CudaRuntime>, function: Function, shape: Launch) -> Option<Tensor> {
     let (x, product) = (request.x, request.product);
     let (rows, columns) = extents(x);
     let outputs = product.out_features();
@@ -57,24 +71,27 @@ pub(super) fn multiply(
         let mut arguments = vec![
             queue.argument(&x.handle)?,
             queue.argument(&product.weight.values.handle)?,
-            Argument::Address(queue.optional(norm)?),
-            Argument::Address(queue.optional(product.bias.as_ref())?),
-            Argument::Address(queue.optional(product.residual.as_ref())?),
+            queue.optional(norm)?,
+            queue.optional(product.bias.as_ref())?,
+            queue.optional(product.residual.as_ref())?,
             queue.argument(&out.handle)?,
         ];
-        if counter {
+        if shape.counter {
             arguments.push(queue.counters(1)?);
         }
-        arguments.extend([
-            Argument::int(outputs)?,
-            Argument::int(columns)?,
-            Argument::Float(epsilon),
-        ]);
+        if let Some(bytes) = shape.exchange {
+            arguments.push(queue.exchange(bytes)?);
+        }
+        arguments.push(Argument::int(outputs)?);
+        if shape.columns {
+            arguments.push(Argument::int(columns)?);
+        }
+        arguments.push(Argument::Float(epsilon));
         let grid = Grid {
-            blocks: [processors(&x.client), 1, 1],
-            threads,
+            blocks: [processors(&x.client) / shape.parts * shape.parts, 1, 1],
+            threads: shape.threads,
         };
-        // SAFETY: the arguments are those that both sources document, over buffers of the extents they are told.
+        // SAFETY: the arguments are those that the sources document, over buffers of the extents they are told.
         unsafe { launch(queue.stream, function, grid, &arguments) }
     })?;
     Some(out)

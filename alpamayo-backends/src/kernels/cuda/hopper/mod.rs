@@ -11,7 +11,10 @@ mod few_rows;
 mod launch;
 mod module;
 mod norm;
+mod norm_between;
 mod product;
+mod quantized_row_product;
+mod quantized_rows_product;
 mod row_product;
 mod rows_product;
 mod scratch;
@@ -29,7 +32,7 @@ use launch::Argument;
 
 use super::buffers::{address, is_of_this_stream};
 use super::client_stream::client_stream;
-use crate::kernels::native::NativeWork;
+use crate::kernels::native::{NativeWork, NormBetween};
 
 type Client = ComputeClient<CudaRuntime>;
 type Tensor = CubeTensor<CudaRuntime>;
@@ -40,6 +43,8 @@ pub use module::is_present;
 pub fn run(work: &NativeWork<'_, CudaRuntime>) -> Option<Tensor> {
     match work {
         NativeWork::Product(product) => row_product::run(product)
+            .or_else(|| quantized_row_product::run(product))
+            .or_else(|| quantized_rows_product::run(product))
             .or_else(|| rows_product::run(product))
             .or_else(|| product::run(product)),
         NativeWork::Norm(rows) => norm::run(rows),
@@ -47,6 +52,11 @@ pub fn run(work: &NativeWork<'_, CudaRuntime>) -> Option<Tensor> {
         NativeWork::Prompts { prepare, launch } => attention::prompts(launch, &prepare.qkv),
         NativeWork::Tokens { prepare, launch } => tokens::run(prepare, launch),
     }
+}
+
+/// Both products of a pair, or `None` where no kernel here takes it.
+pub fn run_pair(pair: &NormBetween<'_, CudaRuntime>) -> Option<[Tensor; 2]> {
+    norm_between::pair(pair)
 }
 
 /// What work needs to be launched: the stream, and the addresses of its buffers.
@@ -77,8 +87,8 @@ impl Queue<'_> {
     }
 
     /// A tensor's address, or zero where there is no tensor.
-    fn optional(&self, tensor: Option<&Tensor>) -> Option<u64> {
-        tensor.map_or(Some(0), |tensor| self.address(&tensor.handle))
+    fn optional(&self, tensor: Option<&Tensor>) -> Option<Argument> {
+        tensor.map_or(Some(Argument::Address(0)), |tensor| self.argument(&tensor.handle))
     }
 }
 

@@ -6,8 +6,9 @@
 //   grid      (rows, 1, 1), block THREADS, no dynamic shared memory
 //   attribute programmatic stream serialization allowed (and useful: the weight is read before the wait)
 //   shapes    columns a multiple of 4, at most SLICES * THREADS * 4
-//   alignment 16 bytes for x and weight, 8 for out
+//   alignment 16 bytes for x (8 where it is bf16) and weight, 8 for out
 // Macros
+//   X_BF16    whether x is bf16, otherwise f32
 //   THREADS   threads of a row, a multiple of 32
 //   SLICES    columns / (4 * THREADS), rounded up
 
@@ -19,8 +20,29 @@ __device__ __forceinline__ unsigned rounded(float low, float high) {
     return pair;
 }
 
+#if X_BF16
+typedef unsigned short Element;
+#else
+typedef float Element;
+#endif
+
+// Four elements, past L1, which may hold what was there before.
+__device__ __forceinline__ float4 four(const Element* x) {
+#if X_BF16
+    unsigned low, high;
+    asm volatile("ld.global.cg.v2.u32 {%0, %1}, [%2];" : "=r"(low), "=r"(high) : "l"(x) : "memory");
+    return make_float4(__uint_as_float(low << 16), __uint_as_float(low & 0xFFFF0000u), __uint_as_float(high << 16),
+                       __uint_as_float(high & 0xFFFF0000u));
+#else
+    float4 v;
+    asm volatile("ld.global.cg.v4.f32 {%0, %1, %2, %3}, [%4];"
+                 : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w) : "l"(x) : "memory");
+    return v;
+#endif
+}
+
 extern "C" __global__ void __launch_bounds__(THREADS)
-rms_norm(const float* x, const float* weight, unsigned short* out, int columns, float epsilon) {
+rms_norm(const Element* x, const float* weight, unsigned short* out, int columns, float epsilon) {
     __shared__ float partials[WARPS];
     float4 values[SLICES], weights[SLICES];
     asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
@@ -36,10 +58,7 @@ rms_norm(const float* x, const float* weight, unsigned short* out, int columns, 
     for (int i = 0; i < SLICES; i++) {
         int column = (i * THREADS + threadIdx.x) * 4;
         float4 v = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-        // Past L1, which may hold what was there before.
-        if (column < columns)
-            asm volatile("ld.global.cg.v4.f32 {%0, %1, %2, %3}, [%4];"
-                         : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w) : "l"(x + row + column) : "memory");
+        if (column < columns) v = four(x + row + column);
         sum += v.x * v.x + v.y * v.y + v.z * v.z + v.w * v.w;
         values[i] = v;
     }

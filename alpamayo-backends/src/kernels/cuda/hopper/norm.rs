@@ -21,7 +21,8 @@ const MAX_ROWS: usize = 512;
 pub fn run(request: &RmsNormRows<'_, cubecl::cuda::CudaRuntime>) -> Option<Tensor> {
     let (rows, columns) = extents(request.x);
     let slices = columns.div_ceil(4 * THREADS);
-    let takes = [request.x.dtype, request.dtype] == [DType::F32, DType::BF16]
+    let takes = matches!(request.x.dtype, DType::F32 | DType::BF16)
+        && request.dtype == DType::BF16
         && (1..=MAX_ROWS).contains(&rows)
         && columns.is_multiple_of(4)
         && slices <= MAX_SLICES;
@@ -29,7 +30,7 @@ pub fn run(request: &RmsNormRows<'_, cubecl::cuda::CudaRuntime>) -> Option<Tenso
         return None;
     }
     let x = request.x;
-    let function = kernel(slices).function(&x.device)?;
+    let function = kernel(slices, x.dtype == DType::BF16).function(&x.device)?;
     let out = empty(x, rows, columns, DType::BF16);
     queue(&x.client, &x.device, &[&x.handle], |queue| {
         let arguments = [
@@ -49,11 +50,11 @@ pub fn run(request: &RmsNormRows<'_, cubecl::cuda::CudaRuntime>) -> Option<Tenso
     Some(out)
 }
 
-fn kernel(slices: usize) -> Kernel<2> {
+fn kernel(slices: usize, bf16: bool) -> Kernel<3> {
     Kernel {
         source: include_str!("norm.cu"),
         entry: "rms_norm",
-        definitions: [("THREADS", THREADS), ("SLICES", slices)],
+        definitions: [("THREADS", THREADS), ("SLICES", slices), ("X_BF16", usize::from(bf16))],
         shared: 0,
     }
 }
@@ -65,6 +66,8 @@ mod tests {
 
     #[test]
     fn rows_of_any_length_compile() {
-        (1..=MAX_SLICES).for_each(|slices| assert_compiles(&kernel(slices)));
+        for slices in 1..=MAX_SLICES {
+            [false, true].map(|bf16| assert_compiles(&kernel(slices, bf16)));
+        }
     }
 }

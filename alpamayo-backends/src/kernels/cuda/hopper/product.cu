@@ -11,6 +11,12 @@
 // parts in a fixed order. (A cluster would do this in shared memory, but clusters of 4 or 8 leave up to 12 SMs idle.)
 // The weight is requested before the wait for the kernel in front; x, residual, workspace and out come after it.
 //
+// RMSNorm between two products costs no launch: dividing a row by the root of its mean square commutes with the product.
+// The product in front of the norm also leaves its results times the norm's weight, in bf16, and each tile's sums of their
+// squares; the one behind it takes those rows as its x and multiplies its sums by 1 / rms before it adds the bias.
+//
+// few_tokens.cu goes in front.
+//
 // LAUNCH CONTRACT
 //   macros    TOKENS      16, 32 or 64: the most tokens (a smaller one reads and multiplies less)
 //             WARPGROUPS  1, 2 or 4: ROWS = 64 * WARPGROUPS weight rows a block
@@ -18,9 +24,11 @@
 //             STAGES, X_STAGES  depth of the rings of weight and x tiles, >= 2
 //             GATED       0 or 1;   ACTIVATION  0 none, 1 GELU (tanh), 2 SiLU (of an ungated product)
 //             OUT_BF16    0: out is f32, 1: out is bf16
-//   kernel    product(weight_map, x_map, bias, residual, out, tokens, rows, columns, workspace)
+//   kernel    product(weight_map, x_map, bias, residual, out, tokens, rows, columns, workspace,
+//                     squares, parts, epsilon, next_weight, next_x, next_squares)
 //   grid      (SPLIT * ceil(rows / ROWS), 1, 1);  block (128 * WARPGROUPS + 64, 1, 1);  no cluster
-//   shared    STAGES * (128 * ROWS + 16) + X_STAGES * (128 * TOKENS + 16) bytes, dynamic
+//   shared    STAGES * (128 * ROWS + 16) + X_STAGES * (128 * TOKENS + 16) + 4 * TOKENS
+//             + 16 * WARPGROUPS * max(TOKENS, 32) bytes, dynamic
 //   maps      bf16, swizzle 128B, no interleave, zero fill, L2 promotion 256B, element strides 1
 //             x       dims {columns, tokens}, strides {2 * columns} bytes, box {64, TOKENS}
 //             weight  dims {columns, rows}, strides {2 * columns}, box {64, ROWS}
@@ -31,7 +39,11 @@
 //   workspace 4 * SPLIT * TOKENS * ROWS * ceil(rows / ROWS) bytes, not touched when SPLIT is 1. All its bytes must be
 //             0xFF before the first launch, and every launch leaves them so: kernels that follow each other on one stream
 //             share one workspace (of the largest size), kernels that may overlap (two streams) must not.
-//   shapes    tokens 1..=TOKENS; rows a multiple of 8 (GATED 16); columns a multiple of 8; any sizes otherwise
+//   squares   f32 [parts, TOKENS], sums of squares whose sum over the parts is that of the row before it was multiplied by the
+//             norm's weight, or null: x is taken as it is.  x[t] stands for x[t] / sqrt(sum / columns + epsilon)
+//   next_weight  f32 [width] or null;  next_x bf16 [tokens, width], the result times next_weight;  next_squares f32
+//             [ceil(rows / ROWS), TOKENS], the result's sums of squares;  both null where next_weight is
+//   shapes    tokens 1..=TOKENS; any rows (GATED a multiple of 16); columns a multiple of 8; any sizes otherwise
 //   align     weight, x and workspace 16 bytes; shared memory starts at a multiple of 1024 (no static shared memory)
 //   launch    attribute programmatic stream serialization is optional
 //   The SPLIT blocks of a tile, neighbours in the grid, wait for each other: SPLIT blocks must fit the GPU at once.
@@ -39,267 +51,17 @@
 //             gated 2048 -> 16512 WARPGROUPS 2, SPLIT 1, STAGES 8;  down 8256 -> 2048 and o 2048 -> 2048 1, 4;
 //             q|k|v 2048 -> 4096 and 12288 -> 4096 1, 2;  4096 -> 6144 1, 1;  gated 4096 -> 24576 as the first
 
-#ifndef TOKENS
-#define TOKENS 64
-#endif
-#ifndef WARPGROUPS
-#define WARPGROUPS 1
-#endif
-#ifndef SPLIT
-#define SPLIT 1
-#endif
-#ifndef STAGES
-#define STAGES 12
-#endif
-#ifndef X_STAGES
-#define X_STAGES 6
-#endif
-#ifndef GATED
-#define GATED 0
-#endif
-#ifndef ACTIVATION
-#define ACTIVATION 0
-#endif
-#ifndef OUT_BF16
-#define OUT_BF16 0
-#endif
-
-typedef unsigned int u32;
-typedef unsigned long long u64;
-
-struct alignas(64) TensorMap { unsigned char bytes[128]; };
-
-constexpr int ROWS = 64 * WARPGROUPS;               // weight rows of a block
-constexpr int BLOCK = 64;                           // columns of a tile: one 128-byte swizzled row
-constexpr int CONSUMERS = 128 * WARPGROUPS;
-constexpr int WEIGHT_THREAD = CONSUMERS;
-constexpr int X_THREAD = CONSUMERS + 32;
-constexpr int THREADS = CONSUMERS + 64;
-constexpr u32 WEIGHT_BYTES = ROWS * 128;
-constexpr u32 X_BYTES = TOKENS * 128;
-constexpr int GROUPS = TOKENS / 8;                  // groups of four sums that a thread holds
-constexpr int ITEMS = (GROUPS + SPLIT - 1) / SPLIT; // groups that a thread finishes
-constexpr u32 EMPTY = 0xFFFFFFFFu;                  // in the workspace: a NaN that no sum is
-
-static_assert(TOKENS == 16 || TOKENS == 32 || TOKENS == 64, "TOKENS");
-static_assert(SPLIT >= 1 && SPLIT <= 8, "SPLIT");
-
-// ---- barriers, copies ----
-
-__device__ __forceinline__ u32 shared_address(const void* p) { return (u32)__cvta_generic_to_shared(p); }
-
-__device__ __forceinline__ void barrier_init(u32 barrier, u32 count) {
-    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(count) : "memory");
-}
-
-__device__ __forceinline__ void barriers_are_ready() {
-    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
-    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-}
-
-__device__ __forceinline__ void barrier_expect(u32 barrier, u32 bytes) {
-    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
-}
-
-__device__ __forceinline__ void barrier_arrive(u32 barrier) {
-    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
-}
-
-__device__ __forceinline__ void barrier_wait(u32 barrier, u32 parity) {
-    asm volatile(
-        "{\n\t"
-        ".reg .pred done;\n\t"
-        "again:\n\t"
-        "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n\t"
-        "@!done bra again;\n\t"
-        "}" ::"r"(barrier), "r"(parity) : "memory");
-}
-
-__device__ __forceinline__ void copy_x(u32 to, const TensorMap& map, int column, u32 barrier, u64 policy) {
-    asm volatile(
-        "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint"
-        " [%0], [%1, {%2, %3}], [%4], %5;" ::"r"(to), "l"(&map), "r"(column), "r"(0), "r"(barrier), "l"(policy)
-        : "memory");
-}
-
-__device__ __forceinline__ void copy_weight(u32 to, const TensorMap& map, int column, int tile, u32 barrier, u64 policy) {
-#if GATED
-    // Eight gate rows, the eight up rows of the same outputs, the next eight gate rows ...
-    asm volatile(
-        "cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint"
-        " [%0], [%1, {%2, %3, %3, %4}], [%5], %6;" ::"r"(to), "l"(&map), "r"(column), "r"(0), "r"(tile * (ROWS / 16)),
-        "r"(barrier), "l"(policy) : "memory");
-#else
-    asm volatile(
-        "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint"
-        " [%0], [%1, {%2, %3}], [%4], %5;" ::"r"(to), "l"(&map), "r"(column), "r"(tile * ROWS), "r"(barrier), "l"(policy)
-        : "memory");
-#endif
-}
-
-__device__ __forceinline__ void prefetch_map(const TensorMap& map) {
-    asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory");
-}
-
-__device__ __forceinline__ u64 evict_first() {
-    u64 policy;
-    asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
-    return policy;
-}
-
-__device__ __forceinline__ u64 evict_last() {
-    u64 policy;
-    asm volatile("createpolicy.fractional.L2::evict_last.b64 %0, 1.0;" : "=l"(policy));
-    return policy;
-}
-
-__device__ __forceinline__ void wait_for_predecessor() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
-__device__ __forceinline__ void let_successor_start() { asm volatile("griddepcontrol.launch_dependents;" ::: "memory"); }
-
-// A place in a ring, and the parity of the barriers' phase there.
-template <int COUNT> struct Place {
-    int stage = 0;
-    u32 parity = 0;
-    __device__ __forceinline__ void next() {
-        if (++stage == COUNT) stage = 0, parity ^= 1;
-    }
-};
-
-// ---- wgmma ----
-
-// A K-major tile of 128-byte rows, swizzled 128B: 8-row groups lie 1024 bytes apart (the leading offset is unused).
-__device__ __forceinline__ u64 tile_descriptor(u32 address) {
-    return (u64)((address & 0x3FFFF) >> 4) | (u64)1 << 16 | (u64)(1024 >> 4) << 32 | (u64)1 << 62;
-}
-
-__device__ __forceinline__ void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
-__device__ __forceinline__ void wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
-template <int PENDING> __device__ __forceinline__ void wgmma_wait() {
-    asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(PENDING) : "memory");
-}
-
-#define F4(v) "+f"(v.x), "+f"(v.y), "+f"(v.z), "+f"(v.w)
-
-// sums[64 x TOKENS] += a[64 x 16] * b[TOKENS x 16]^T
-__device__ __forceinline__ void wgmma_step(float4 (&d)[GROUPS], u64 a, u64 b) {
-#if TOKENS == 64
-    asm volatile(
-        "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
-        "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-        "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, %32, %33, 1, 1, 1, 0, 0;"
-        : F4(d[0]), F4(d[1]), F4(d[2]), F4(d[3]), F4(d[4]), F4(d[5]), F4(d[6]), F4(d[7]) : "l"(a), "l"(b));
-#elif TOKENS == 32
-    asm volatile(
-        "wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 "
-        "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15}, %16, %17, 1, 1, 1, 0, 0;"
-        : F4(d[0]), F4(d[1]), F4(d[2]), F4(d[3]) : "l"(a), "l"(b));
-#else
-    asm volatile(
-        "wgmma.mma_async.sync.aligned.m64n16k16.f32.bf16.bf16 "
-        "{%0, %1, %2, %3, %4, %5, %6, %7}, %8, %9, 1, 1, 1, 0, 0;"
-        : F4(d[0]), F4(d[1]) : "l"(a), "l"(b));
-#endif
-}
-
-// ---- the sums of the other parts ----
-
-// A slot of the workspace holds four sums of one thread for the block that finishes them, or EMPTY until they come.
-// The data is its own flag: no fence, no counter, and the reader leaves the slot empty for the next launch.
-
-__device__ __forceinline__ void send(float4* slot, float4 v) {
-    asm volatile("st.relaxed.gpu.global.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(slot), "f"(v.x), "f"(v.y), "f"(v.z), "f"(v.w)
-                 : "memory");
-}
-
-__device__ __forceinline__ float4 look(const float4* slot) {
-    float4 v;
-    asm volatile("ld.relaxed.gpu.global.v4.f32 {%0, %1, %2, %3}, [%4];"
-                 : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w) : "l"(slot) : "memory");
-    return v;
-}
-
-__device__ __forceinline__ bool empty(float v) { return __float_as_uint(v) == EMPTY; }
-__device__ __forceinline__ bool incomplete(float4 v) { return empty(v.x) || empty(v.y) || empty(v.z) || empty(v.w); }
-__device__ __forceinline__ float never_empty(float v) { return empty(v) ? __uint_as_float(0x7FFFFFFFu) : v; }
-
-__device__ __forceinline__ float4 add(float4 a, float4 b) {
-    return make_float4(a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w);
-}
-
-// Where the part `sender` of group `group` lies among a thread's slots.
-__device__ __forceinline__ int slot_of(int group, int sender) { return (group * SPLIT + sender) * CONSUMERS; }
-
-// own[item]: this block's sums of group item * SPLIT + rank, to which it adds the other parts, in the parts' order.
-__device__ __forceinline__ void gather(float4 (&own)[ITEMS], float4* slots, int rank) {
-    float4 part[ITEMS][SPLIT];
-    bool again;
-    do {        // all at once: a look at the L2 takes long
-        again = false;
-#pragma unroll
-        for (int item = 0; item < ITEMS; item++)
-#pragma unroll
-            for (int r = 0; r < SPLIT; r++)
-                part[item][r] = r == rank || item * SPLIT + rank >= GROUPS ? own[item] : look(slots + slot_of(item * SPLIT + rank, r));
-#pragma unroll
-        for (int item = 0; item < ITEMS; item++)
-#pragma unroll
-            for (int r = 0; r < SPLIT; r++) again |= incomplete(part[item][r]);
-    } while (again);
-#pragma unroll
-    for (int item = 0; item < ITEMS; item++) {
-        own[item] = part[item][0];
-#pragma unroll
-        for (int r = 1; r < SPLIT; r++) own[item] = add(own[item], part[item][r]);
-    }
-}
-
-// The slots that this block has read are empty again.
-__device__ __forceinline__ void leave_empty(float4* slots, int rank) {
-    float nothing = __uint_as_float(EMPTY);
-#pragma unroll
-    for (int item = 0; item < ITEMS; item++)
-#pragma unroll
-        for (int r = 0; r < SPLIT; r++)
-            if (r != rank && item * SPLIT + rank < GROUPS)
-                send(slots + slot_of(item * SPLIT + rank, r), make_float4(nothing, nothing, nothing, nothing));
-}
-
-// ---- what follows the sums ----
-
-__device__ __forceinline__ float silu(float v) { return v / (1.0f + __expf(-v)); }
-
-__device__ __forceinline__ float activation(float v) {
-#if ACTIVATION == 1
-    // v * (1 + tanh(u)) / 2 = v / (1 + exp(-2 u))
-    float u = 0.7978845608028654f * (v + 0.044715f * v * v * v);
-    return v / (1.0f + __expf(-2.0f * u));
-#elif ACTIVATION == 2
-    return silu(v);
-#else
-    return v;
-#endif
-}
-
-__device__ __forceinline__ void store(void* out, u64 at, float v) {
-#if OUT_BF16
-    unsigned short bits;
-    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(v));
-    reinterpret_cast<unsigned short*>(out)[at] = bits;
-#else
-    reinterpret_cast<float*>(out)[at] = v;
-#endif
-}
-
-// ---- the kernel ----
-
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
 product(const __grid_constant__ TensorMap weight_map, const __grid_constant__ TensorMap x_map,
-        const float* bias, const float* residual, void* out, int tokens, int rows, int columns, float4* workspace) {
+        const float* bias, const float* residual, void* out, int tokens, int rows, int columns, float4* workspace,
+        const float* squares, int parts, float epsilon, const float* next_weight, unsigned short* next_x, float* next_squares) {
     extern __shared__ __align__(1024) unsigned char memory[];
     u32 weights = shared_address(memory);
     u32 xs = weights + STAGES * WEIGHT_BYTES;
     u32 weight_full = xs + X_STAGES * X_BYTES, weight_empty = weight_full + STAGES * 8;
     u32 x_full = weight_empty + STAGES * 8, x_empty = x_full + X_STAGES * 8;
+    float* scales = reinterpret_cast<float*>(memory + STAGES * (WEIGHT_BYTES + 16) + X_STAGES * (X_BYTES + 16));
+    float* partials = scales + TOKENS;
 
     int rank = blockIdx.x % SPLIT;
     int tile = blockIdx.x / SPLIT;
@@ -342,27 +104,9 @@ product(const __grid_constant__ TensorMap weight_map, const __grid_constant__ Te
     if (threadIdx.x >= CONSUMERS) return;
     wait_for_predecessor();
 
-    // A thread's group g of sums: two weight rows, 8 apart, by the tokens t and t + 1 = 8 g + 2 (lane % 4) + {0, 1}.
-    // Ungated those are the outputs n and n + 8; gated the gate and the up row of output n.
-    int lane = threadIdx.x % 32;
-    int width = GATED ? rows / 2 : rows;
-    int n = GATED ? tile * (ROWS / 2) + threadIdx.x / 32 * 8 + lane / 4 : tile * ROWS + threadIdx.x / 32 * 16 + lane / 4;
-    bool inside = n < width, inside_8 = !GATED && n + 8 < width;
-
-    float4 start[ITEMS];        // the residual, requested before the products so that it has come when they end
-#pragma unroll
-    for (int item = 0; item < ITEMS; item++) {
-        int t = (item * SPLIT + rank) * 8 + lane % 4 * 2;
-        const float* from = residual + (u64)t * width + n;
-        bool first = residual && t < tokens, second = residual && t + 1 < tokens;
-        start[item].x = first && inside ? from[0] : 0.0f;
-        start[item].y = second && inside ? from[width] : 0.0f;
-        start[item].z = first && inside_8 ? from[8] : 0.0f;
-        start[item].w = second && inside_8 ? from[width + 8] : 0.0f;
-    }
-    float bias_a = bias && inside ? bias[n] : 0.0f;
-    float bias_b = bias && inside && GATED ? bias[width + n] : bias && inside_8 ? bias[n + 8] : 0.0f;
-
+    Norms norms = {squares, parts, epsilon, next_weight, next_x, next_squares, scales, partials};
+    Results asked = results(tile, rank, bias, residual, next_weight, tokens, rows);
+    if (squares) read_scales(scales, partials, squares, parts, 1.0f / columns, epsilon);
     float4 sums[GROUPS];
 #pragma unroll
     for (int g = 0; g < GROUPS; g++) sums[g] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
@@ -390,34 +134,5 @@ product(const __grid_constant__ TensorMap weight_map, const __grid_constant__ Te
 #pragma unroll
     for (int g = 0; g < GROUPS; g++) asm volatile("" : F4(sums[g])::"memory");
 
-    float4 own[ITEMS];
-    float4* slots = workspace + (u64)tile * slot_of(GROUPS, 0) + threadIdx.x;
-#pragma unroll
-    for (int item = 0; item < ITEMS; item++) own[item] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-#pragma unroll
-    for (int g = 0; g < GROUPS; g++) {
-        float4 v = make_float4(never_empty(sums[g].x), never_empty(sums[g].y), never_empty(sums[g].z), never_empty(sums[g].w));
-        if (g % SPLIT == rank) own[g / SPLIT] = v;
-        else send(slots + slot_of(g, rank), v);
-    }
-    if (SPLIT > 1) gather(own, slots, rank);
-
-#pragma unroll
-    for (int item = 0; item < ITEMS; item++) {
-        int t = (item * SPLIT + rank) * 8 + lane % 4 * 2;       // beyond TOKENS for a group that isn't: stores nothing
-        bool first = t < tokens, second = t + 1 < tokens;
-        u64 to = (u64)t * width + n;
-        float4 v = own[item];
-        v = make_float4(v.x + bias_a, v.y + bias_a, v.z + bias_b, v.w + bias_b);
-#if GATED
-        if (first && inside) store(out, to, silu(v.x) * v.z + start[item].x);
-        if (second && inside) store(out, to + width, silu(v.y) * v.w + start[item].y);
-#else
-        if (first && inside) store(out, to, activation(v.x) + start[item].x);
-        if (second && inside) store(out, to + width, activation(v.y) + start[item].y);
-        if (first && inside_8) store(out, to + 8, activation(v.z) + start[item].z);
-        if (second && inside_8) store(out, to + width + 8, activation(v.w) + start[item].w);
-#endif
-    }
-    if (SPLIT > 1) leave_empty(slots, rank);
+    finish(asked, sums, out, tokens, workspace, norms);
 }

@@ -1,17 +1,19 @@
-//! Products of up to 64 rows with a bf16 weight, by `product.cu`.
+//! Products of up to 64 rows with a weight of bf16 or of few bits, by `product.cu` and `quantized_product.cu`.
 
 use burn::tensor::DType;
+use burn_cuda::CudaDevice;
 use cubecl::cuda::CudaRuntime;
 
 use super::launch::{Argument, Grid, launch};
-use super::module::Kernel;
+use super::module::{Function, Kernel};
+use super::norm_between::Norms;
 use super::tensor_map::bf16_map;
 use super::{Queue, Tensor, queue};
 use crate::kernels::linear::LibraryProduct;
-use crate::kernels::product::{Element, Product};
+use crate::kernels::product::{Element, Product, StoredWeight};
 use crate::kernels::round::round;
 use crate::kernels::tensors::{empty, extents};
-use crate::layers::Activation;
+use crate::layers::{Activation, Quantization};
 
 /// Most rows of `x` of a launch.
 const MAX_TOKENS: usize = 64;
@@ -31,6 +33,18 @@ const GROUP_ROWS: usize = 64;
 /// Stages of `x` in shared memory.
 const X_STAGES: usize = 6;
 
+/// Bytes of a weight row in a stage.
+const STAGE_BYTES: usize = 128;
+
+/// Groups of columns that blocks' parts are multiples of: the copy engine begins at multiples of 16 bytes, two groups' steps.
+const PART_GROUPS: usize = 2;
+
+/// Groups of columns whose steps are copied at once.
+const BOX_GROUPS: usize = 16;
+
+/// Shared memory that a block can have.
+const SHARED: usize = 227 << 10;
+
 /// How the work is shared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Cut {
@@ -40,24 +54,46 @@ pub(super) struct Cut {
     split: usize,
     /// Stages of the weight in shared memory.
     stages: usize,
+    /// Boxes of steps in shared memory, of a weight of few bits.
+    step_boxes: usize,
 }
 
 impl Cut {
-    /// What measured best on an H100 with 64 rows: where there are too few rows for all processors, blocks share columns.
+    /// What measured best on an H100 with 64 rows of bf16: where there are too few rows for all processors, blocks share columns.
     fn choose(rows: usize) -> Self {
         let tiles = rows.div_ceil(GROUP_ROWS);
-        if tiles >= BLOCKS {
-            return Self {
-                warpgroups: 2,
-                split: 1,
-                stages: 8,
-            };
-        }
         let split = (BLOCKS / tiles).clamp(1, 8);
+        let (warpgroups, split, stages) = if tiles >= BLOCKS {
+            (2, 1, 8)
+        } else {
+            (1, 1 << split.ilog2(), 12)
+        };
         Self {
-            warpgroups: 1,
-            split: 1 << split.ilog2(),
-            stages: 12,
+            warpgroups,
+            split,
+            stages,
+            step_boxes: 0,
+        }
+    }
+
+    /// The same for a weight of few bits, whose steps take room too: `None` where they leave none.
+    fn choose_quantized(rows: usize, columns: usize, quantization: Quantization) -> Option<Self> {
+        let cut = Self::choose(rows);
+        let groups = quantization.groups(columns).div_ceil(PART_GROUPS).div_ceil(cut.split) * PART_GROUPS;
+        let cut = Self {
+            step_boxes: groups.div_ceil(BOX_GROUPS),
+            ..cut
+        };
+        (2..=cut.stages)
+            .rev()
+            .map(|stages| Self { stages, ..cut })
+            .find(|cut| cut.shared(MAX_TOKENS) <= SHARED)
+    }
+
+    fn of(weight: &StoredWeight<CudaRuntime>) -> Option<Self> {
+        match weight.element {
+            Element::Bf16 => Some(Self::choose(weight.rows)),
+            element => Self::choose_quantized(weight.rows, weight.columns, element.quantization()?),
         }
     }
 
@@ -66,19 +102,30 @@ impl Cut {
         GROUP_ROWS * self.warpgroups
     }
 
+    /// Blocks that take different rows of the weight.
+    pub(super) fn tiles(self, rows: usize) -> usize {
+        rows.div_ceil(self.rows())
+    }
+
     fn shared(self, tokens: usize) -> usize {
-        self.stages * (128 * self.rows() + 16) + X_STAGES * (128 * tokens + 16)
+        let rings = self.stages * (STAGE_BYTES * self.rows() + 16) + X_STAGES * (2 * BLOCK * tokens + 16);
+        let beside = match self.step_boxes {
+            0 => 4 * tokens + 16 * self.warpgroups * tokens.max(32), // for norms
+            boxes => boxes * STAGE_BYTES * self.rows() + 8,
+        };
+        rings + beside
     }
 
     /// Bytes by which the blocks of the same rows exchange their sums.
     fn exchange(self, tokens: usize, rows: usize) -> usize {
-        4 * self.split * tokens * self.rows() * rows.div_ceil(self.rows())
+        4 * self.split * tokens * self.rows() * self.tiles(rows)
     }
 }
 
 /// The weight as the copy engine reads it: of a gated product eight rows of the gate, then the same ones of the up projection.
 fn weight_map(queue: &Queue<'_>, product: &Product<CudaRuntime>, cut: Cut) -> Option<Argument> {
-    let (rows, columns) = (product.weight.rows, product.weight.columns);
+    // Of few bits too as if it were bf16.
+    let (rows, columns) = (product.weight.rows, 2 * product.weight.words());
     let address = queue.address(&product.weight.values.handle)?;
     let map = if product.gated {
         let extents = [columns, 8, 2, rows / 16];
@@ -92,81 +139,123 @@ fn weight_map(queue: &Queue<'_>, product: &Product<CudaRuntime>, cut: Cut) -> Op
 
 /// The product, or `None` where the kernel doesn't take it.
 pub fn run(request: &LibraryProduct<'_, CudaRuntime>) -> Option<Tensor> {
-    let product = request.product;
-    let (tokens, columns) = extents(request.x);
-    let rows = product.weight.rows;
-    let takes = product.weight.element == Element::Bf16
-        && product.norm.is_none()
-        && (MIN_TOKENS..=MAX_TOKENS).contains(&tokens)
-        && rows.is_multiple_of(16)
-        && columns.is_multiple_of(8);
-    if !takes {
-        return None;
+    let x = request.x;
+    let work = Work::new(request.product, extents(x), request.dtype, &x.device)?;
+    work.launch(&rows(x)?, &Norms::default())
+}
+
+/// Rows as the kernel reads them.
+pub(super) fn rows(x: &Tensor) -> Option<Tensor> {
+    match x.dtype {
+        DType::BF16 => Some(x.clone()),
+        DType::F32 => Some(round(x)),
+        _ => None,
     }
-    let cut = Cut::choose(rows);
-    let variant = Variant::of(request, tokens)?;
-    let (room, function) = (variant.room, variant.kernel(cut).function(&request.x.device)?);
-    let x = match request.x.dtype {
-        DType::BF16 => request.x.clone(),
-        DType::F32 => round(request.x),
-        _ => return None,
-    };
-    let out = empty(&x, tokens, product.out_features(), request.dtype);
-    let inputs: Vec<_> = [Some(&x), product.residual.as_ref()]
-        .into_iter()
-        .flatten()
-        .map(|input| &input.handle)
-        .collect();
-    queue(&x.client, &x.device, &inputs, |queue| {
-        let x_map = bf16_map(
-            queue.address(&x.handle)?,
-            [columns, tokens],
-            [1, columns],
-            [BLOCK, room],
-        )?;
-        let arguments = [
-            weight_map(queue, product, cut)?,
-            Argument::Map(x_map),
-            Argument::Address(queue.optional(product.bias.as_ref())?),
-            Argument::Address(queue.optional(product.residual.as_ref())?),
-            queue.argument(&out.handle)?,
-            Argument::int(tokens)?,
-            Argument::int(rows)?,
-            Argument::int(columns)?,
-            queue.exchange(cut.exchange(room, rows))?,
-        ];
-        let grid = Grid {
-            blocks: [cut.split * rows.div_ceil(cut.rows()), 1, 1],
-            threads: 128 * cut.warpgroups + 64,
-        };
-        // SAFETY: the arguments are those that the source documents, over buffers of the extents it is told.
-        unsafe { launch(queue.stream, function, grid, &arguments) }
-    })?;
-    Some(out)
+}
+
+/// A product that the kernel takes.
+pub(super) struct Work<'a> {
+    pub(super) product: &'a Product<CudaRuntime>,
+    pub(super) cut: Cut,
+    pub(super) variant: Variant,
+    function: Function,
+}
+
+impl<'a> Work<'a> {
+    /// `None` where the kernel doesn't take the product of so many rows and columns.
+    pub(super) fn new(
+        product: &'a Product<CudaRuntime>,
+        (tokens, columns): (usize, usize),
+        dtype: DType,
+        device: &CudaDevice,
+    ) -> Option<Self> {
+        let rows = product.weight.rows;
+        let takes = product.norm.is_none()
+            && (MIN_TOKENS..=MAX_TOKENS).contains(&tokens)
+            && product.weight.columns == columns
+            && rows.is_multiple_of(if product.gated { 16 } else { 1 })
+            && columns.is_multiple_of(8);
+        if !takes {
+            return None;
+        }
+        let cut = Cut::of(&product.weight)?;
+        let variant = Variant::of(product, tokens, dtype)?;
+        Some(Self {
+            product,
+            cut,
+            variant,
+            function: variant.kernel(cut).function(device)?,
+        })
+    }
+
+    /// Whether its kernel can stand for norms too.
+    pub(super) fn takes_norms(&self) -> bool {
+        self.product.weight.element == Element::Bf16
+    }
+
+    /// The product of rows in bf16.
+    pub(super) fn launch(&self, x: &Tensor, norms: &Norms<'_>) -> Option<Tensor> {
+        let (product, cut, room) = (self.product, self.cut, self.variant.room);
+        let ((tokens, columns), rows) = (extents(x), product.weight.rows);
+        let out = empty(x, tokens, product.out_features(), self.variant.dtype());
+        let inputs = [Some(x), product.residual.as_ref()];
+        let inputs: Vec<_> = inputs.into_iter().flatten().map(|input| &input.handle).collect();
+        queue(&x.client, &x.device, &inputs, |queue| {
+            let x_map = bf16_map(
+                queue.address(&x.handle)?,
+                [columns, tokens],
+                [1, columns],
+                [BLOCK, room],
+            )?;
+            let mut arguments = vec![
+                weight_map(queue, product, cut)?,
+                Argument::Map(x_map),
+                queue.optional(product.bias.as_ref())?,
+                queue.optional(product.residual.as_ref())?,
+                queue.argument(&out.handle)?,
+                Argument::int(tokens)?,
+                Argument::int(rows)?,
+                Argument::int(columns)?,
+                queue.exchange(cut.exchange(room, rows))?,
+            ];
+            if self.takes_norms() {
+                arguments.extend(norms.arguments(queue)?);
+            }
+            let grid = Grid {
+                blocks: [cut.split * cut.tiles(rows), 1, 1],
+                threads: 128 * cut.warpgroups + 64,
+            };
+            // SAFETY: the arguments are those that the source documents, over buffers of the extents it is told.
+            unsafe { launch(queue.stream, self.function, grid, &arguments) }
+        })?;
+        Some(out)
+    }
 }
 
 /// What is compiled for a product besides its cut.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Variant {
+    quantization: Option<Quantization>,
     gated: bool,
     activation: usize,
     bf16: bool,
     /// Most rows of `x`.
-    room: usize,
+    pub(super) room: usize,
 }
 
 impl Variant {
     /// `None` where the kernel lacks the activation or the element type.
-    fn of(request: &LibraryProduct<'_, CudaRuntime>, tokens: usize) -> Option<Self> {
+    fn of(product: &Product<CudaRuntime>, tokens: usize, dtype: DType) -> Option<Self> {
         Some(Self {
-            gated: request.product.gated,
-            activation: match request.product.activation {
+            quantization: product.weight.element.quantization(),
+            gated: product.gated,
+            activation: match product.activation {
                 Activation::None => 0,
                 Activation::GeluTanh => 1,
                 Activation::Silu => 2,
                 Activation::GeluErf => return None,
             },
-            bf16: match request.dtype {
+            bf16: match dtype {
                 DType::F32 => false,
                 DType::BF16 => true,
                 _ => return None,
@@ -175,11 +264,26 @@ impl Variant {
         })
     }
 
-    pub(super) fn kernel(self, cut: Cut) -> Kernel<8> {
+    fn dtype(self) -> DType {
+        if self.bf16 { DType::BF16 } else { DType::F32 }
+    }
+
+    pub(super) fn kernel(self, cut: Cut) -> Kernel<9> {
+        let (source, entry) = match self.quantization {
+            None => (
+                concat!(include_str!("few_tokens.cu"), include_str!("product.cu")),
+                "product",
+            ),
+            Some(_) => (
+                concat!(include_str!("few_tokens.cu"), include_str!("quantized_product.cu")),
+                "quantized_product",
+            ),
+        };
         Kernel {
-            source: include_str!("product.cu"),
-            entry: "product",
+            source,
+            entry,
             definitions: [
+                ("BITS", self.quantization.map_or(16, Quantization::bits)),
                 ("TOKENS", self.room),
                 ("WARPGROUPS", cut.warpgroups),
                 ("SPLIT", cut.split),
@@ -204,6 +308,7 @@ mod tests {
         for (rows, gated, activation) in [(16_512, true, 0), (4096, false, 2), (2048, false, 1), (256, false, 0)] {
             for (room, bf16) in [(16, false), (32, true), (64, false)] {
                 let variant = Variant {
+                    quantization: None,
                     gated,
                     activation,
                     bf16,
@@ -211,6 +316,28 @@ mod tests {
                 };
                 assert_compiles(&variant.kernel(Cut::choose(rows)));
             }
+        }
+    }
+
+    #[test]
+    fn every_cut_of_few_bits_compiles() {
+        for quantization in [Quantization::Int8, Quantization::Int4] {
+            for (rows, columns, gated, room) in [
+                (16_512, 2048, true, 64),
+                (2048, 8256, false, 32),
+                (4096, 12_288, false, 16),
+            ] {
+                let variant = Variant {
+                    quantization: Some(quantization),
+                    gated,
+                    activation: 0,
+                    bf16: gated,
+                    room,
+                };
+                let cut = Cut::choose_quantized(rows, columns, quantization).unwrap();
+                assert_compiles(&variant.kernel(cut));
+            }
+            assert_eq!(Cut::choose_quantized(16_512, 100_000, quantization), None);
         }
     }
 

@@ -3,7 +3,7 @@
 use cubecl::cuda::CudaRuntime;
 
 use super::Tensor;
-use super::few_rows::{COLUMNS, activation, multiply, takes};
+use super::few_rows::{COLUMNS, Launch, activation, multiply, takes_bf16};
 use super::module::Kernel;
 use crate::kernels::linear::LibraryProduct;
 use crate::kernels::tensors::extents;
@@ -49,13 +49,20 @@ impl Cut {
 /// The product, or `None` where the kernel doesn't take it.
 pub fn run(request: &LibraryProduct<'_, CudaRuntime>) -> Option<Tensor> {
     let (rows, columns) = extents(request.x);
-    if rows != 1 || !takes(request) {
+    if rows != 1 || !takes_bf16(request) {
         return None;
     }
     let (product, cut) = (request.product, Cut::choose(columns)?);
     let kernel = kernel(cut, columns, product.gated, activation(product)?);
-    // One more group of 32 threads streams the weights.
-    multiply(request, kernel.function(&request.x.device)?, cut.threads + 32, true)
+    let shape = Launch {
+        // One more group of 32 threads streams the weights.
+        threads: cut.threads + 32,
+        parts: 1,
+        counter: true,
+        exchange: None,
+        columns: true,
+    };
+    multiply(request, kernel.function(&request.x.device)?, shape)
 }
 
 fn kernel(cut: Cut, columns: usize, gated: bool, activation: usize) -> Kernel<6> {

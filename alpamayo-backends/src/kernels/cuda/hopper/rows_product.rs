@@ -3,7 +3,7 @@
 use cubecl::cuda::CudaRuntime;
 
 use super::Tensor;
-use super::few_rows::{activation, multiply, takes};
+use super::few_rows::{Launch, activation, multiply, takes_bf16};
 use super::module::Kernel;
 use crate::kernels::linear::LibraryProduct;
 use crate::kernels::tensors::extents;
@@ -52,7 +52,7 @@ impl Cut {
 /// The product, or `None` where the kernel doesn't take it.
 pub fn run(request: &LibraryProduct<'_, CudaRuntime>) -> Option<Tensor> {
     let (rows, product) = (extents(request.x).0, request.product);
-    if !(2..=8).contains(&rows) || !takes(request) {
+    if !(2..=8).contains(&rows) || !takes_bf16(request) {
         return None;
     }
     let kernel = kernel(
@@ -60,7 +60,14 @@ pub fn run(request: &LibraryProduct<'_, CudaRuntime>) -> Option<Tensor> {
         product.gated,
         activation(product)?,
     );
-    multiply(request, kernel.function(&request.x.device)?, THREADS, false)
+    let shape = Launch {
+        threads: THREADS,
+        parts: 1,
+        counter: false,
+        exchange: None,
+        columns: true,
+    };
+    multiply(request, kernel.function(&request.x.device)?, shape)
 }
 
 fn kernel(cut: Cut, gated: bool, activation: usize) -> Kernel<8> {

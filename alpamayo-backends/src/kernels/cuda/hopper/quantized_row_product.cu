@@ -1,0 +1,378 @@
+// Product of one row with a matrix of weights of 8 or 4 bits, at the speed the weights arrive from memory:
+//
+//   out[n] = residual[n] + activation(sum_k norm(x)[k] * weights[n][k] + bias[n])
+//   GATED: out[n] = residual[n] + activation(gate) * up, gate from weights' row n, up from row outputs + n
+//
+// As row_product.cu, which takes bf16 weights: a persistent block per multiprocessor, whose last warp streams batches of
+// weight rows through a ring in shared memory and finishes their sums; the others own parts of the columns and keep their
+// part of x in registers. Batches behind those that fit the ring are drawn from a counter.
+//
+// The products are the tensor cores', in integers: codes are taken as they are. A warp writes its part of x as integers of
+// 23 bits, relative to its largest magnitude, and those as three signed bytes, limbs. Columns 0, 2, 4 of the tensor core's
+// right operand are the limbs of one block of 32 columns, columns 1, 3, 5 those of the next one; rows 0 to 7 of the left
+// operand are the codes of eight weight rows in the first block, rows 8 to 15 those in the second one. So lane q of every four
+// finds limb q of both blocks' sums in its first and its last result. Sums over a block are exact, and are multiplied by
+// the block's step in f32.
+//
+// A row of weights, as layers/quantized.rs has it: groups of 128 columns, four blocks, in chunks of four words, one per
+// block; chunk c holds columns 8 (c % 4) to 8 (c % 4) + 7 of every block, of 8 bits the first four of them in chunk c < 4 and
+// the others in c + 4; columns 2 i and 2 i + 1 of a word are 16 bits apart. Then the steps, an f16 per block. Rows are
+// multiples of 32 bytes.
+//
+// Launch
+//   grid      any; as many blocks as multiprocessors (132)
+//   block     THREADS + 32
+//   shared    STAGES * ROWS * bytes of a row, dynamic; leave room for the neighbouring kernel's block
+//   attribute programmatic stream serialization allowed (and useful); right without it too. Dependents are launched
+//             at once
+//   shapes    outputs >= 1
+//   alignment 16 bytes for x, norm and weights; 4 for the others. bias, norm, residual may be null;
+//             residual may be out. GATED: weights and bias have 2 * outputs rows (gate, then up)
+//   counter   one zero, which the launch leaves zero; not shared with a launch that may run at the same time
+// Macros
+//   BITS      8 or 4
+//   COLUMNS   of x, a multiple of 8
+//   ROWS      weight rows per stage (GATED: of gate and up together): 4, 8 or 16; with 4 half the products are in vain
+//   STAGES    stages of the ring, at least 2
+//   GATED     1: gated; 0: not
+//   ACTIVATION 0: none, 1: GELU (tanh), 2: SiLU
+//   THREADS   threads that multiply, a multiple of 128 (256 for 4096 columns)
+
+constexpr int WARPS = THREADS / 32;
+constexpr int UNITS = GATED ? ROWS / 2 : ROWS;   // outputs per stage
+constexpr int TILE = ROWS < 8 ? ROWS : 8;        // weight rows of a product of the tensor core
+constexpr int TILES = ROWS / TILE;
+constexpr int SHARERS = ROWS < 16 ? 4 : 2;       // lanes that add up a row's sums
+constexpr int PARTS = WARPS / SHARERS;           // sums that each of them adds
+static_assert((ROWS == 4 || ROWS == 8 || ROWS == 16) && WARPS % SHARERS == 0, "a stage's sums are shared by one warp");
+
+constexpr int GROUP = 128, GROUP_BYTES = GROUP * BITS / 8, STEP_BYTES = 8; // of a row
+constexpr int GROUPS = (COLUMNS + GROUP - 1) / GROUP;
+constexpr unsigned CODE_BYTES = GROUPS * GROUP_BYTES, ROW_BYTES = (CODE_BYTES + GROUPS * STEP_BYTES + 31) / 32 * 32;
+constexpr int SLICES = (COLUMNS + 8 * THREADS - 1) / (8 * THREADS); // of a warp: 256 columns, two groups
+constexpr int LIMBS = 3;
+constexpr float LARGEST = 4194303.0f;            // of the integers: their floats have no bits behind the point
+constexpr float MAGIC = 12582912.0f;             // 1.5 * 2^23: the lowest bits of a float plus this are its integer
+constexpr unsigned MAGIC_BITS = 0x4b400000u;
+constexpr float SMALLEST = 1e-30f;               // that a part of x is scaled by
+constexpr float CODE_SCALE = BITS == 4 ? 16.0f : 1.0f; // codes of four bits are taken from the high half of a byte
+
+constexpr int END = -1;
+
+typedef unsigned long long u64;
+
+__device__ __forceinline__ unsigned shared_address(const void* pointer) {
+    return static_cast<unsigned>(__cvta_generic_to_shared(pointer));
+}
+
+__device__ __forceinline__ void barrier_init(unsigned barrier, int arrivals) {
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals) : "memory");
+}
+
+__device__ __forceinline__ void barrier_arrive(unsigned barrier) {
+    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
+}
+
+__device__ __forceinline__ void barrier_expect(unsigned barrier, unsigned bytes) {
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
+}
+
+__device__ __forceinline__ void barrier_wait(unsigned barrier, unsigned parity) {
+    unsigned done;
+    do {
+        asm volatile("{\n .reg .pred p;\n mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\n"
+                     " selp.u32 %0, 1, 0, p;\n}"
+                     : "=r"(done) : "r"(barrier), "r"(parity) : "memory");
+    } while (!done);
+}
+
+__device__ __forceinline__ void copy_to_shared(unsigned to, const void* from, unsigned bytes, unsigned barrier, u64 policy) {
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, [%3], %4;"
+                 ::"r"(to), "l"(from), "r"(bytes), "r"(barrier), "l"(policy) : "memory");
+}
+
+// Written by the predecessor: past L1, which may hold what was there before.
+__device__ __forceinline__ float4 load_fresh4(const float* from) {
+    float4 v;
+    asm volatile("ld.global.cg.v4.f32 {%0, %1, %2, %3}, [%4];" : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w) : "l"(from) : "memory");
+    return v;
+}
+
+__device__ __forceinline__ float load_fresh(const float* from) {
+    float v;
+    asm volatile("ld.global.cg.f32 %0, [%1];" : "=f"(v) : "l"(from) : "memory");
+    return v;
+}
+
+// Counts to `last`, then from 0 again.
+__device__ __forceinline__ unsigned draw(unsigned* counter, unsigned last) {
+    unsigned drawn;
+    asm volatile("atom.global.inc.u32 %0, [%1], %2;" : "=r"(drawn) : "l"(counter), "r"(last) : "memory");
+    return drawn;
+}
+
+__device__ __forceinline__ uint4 load_shared(unsigned from) {
+    uint4 v;
+    asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(from) : "memory");
+    return v;
+}
+
+__device__ __forceinline__ float activation(float v) {
+#if ACTIVATION == 1
+    return v / (1.0f + expf(-1.5957691216057308f * (v + 0.044715f * v * v * v)));
+#elif ACTIVATION == 2
+    return v / (1.0f + expf(-v));
+#else
+    return v;
+#endif
+}
+
+__device__ __forceinline__ unsigned largest_of_warp(unsigned v) {
+#pragma unroll
+    for (int offset = 16; offset > 0; offset /= 2) v = max(v, __shfl_xor_sync(~0u, v, offset));
+    return v;
+}
+
+__device__ __forceinline__ float sum_of_warp(float v) {
+#pragma unroll
+    for (int offset = 16; offset > 0; offset /= 2) v += __shfl_xor_sync(~0u, v, offset);
+    return v;
+}
+
+// A value as an integer plus 128 in each of three bytes.
+__device__ __forceinline__ unsigned integer(float v, float scale) {
+    return __float_as_uint(fmaf(v, scale, MAGIC)) + (0x808080u - MAGIC_BITS);
+}
+
+// The limbs of four such integers, as signed bytes.
+__device__ __forceinline__ void split(unsigned (&limbs)[LIMBS], unsigned a, unsigned b, unsigned c, unsigned d) {
+    unsigned low = __byte_perm(a, b, 0x5140), next = __byte_perm(c, d, 0x5140);
+    limbs[0] = __byte_perm(low, next, 0x5410) ^ 0x80808080u;
+    limbs[1] = __byte_perm(low, next, 0x7632) ^ 0x80808080u;
+    limbs[2] = __byte_perm(__byte_perm(a, b, 0x0062), __byte_perm(c, d, 0x0062), 0x5410) ^ 0x80808080u;
+}
+
+// Signed bytes from codes: a lane's first and second four of a block.
+__device__ __forceinline__ unsigned first_codes(unsigned word) {
+    return BITS == 8 ? word ^ 0x80808080u : ((word << 4) ^ 0x80808080u) & 0xf0f0f0f0u;
+}
+
+__device__ __forceinline__ unsigned second_codes(unsigned word, unsigned more) {
+    return BITS == 8 ? more ^ 0x80808080u : (word ^ 0x80808080u) & 0xf0f0f0f0u;
+}
+
+// Sums of four bytes' products, as floats that are MAGIC too large.
+__device__ __forceinline__ float2 multiply(const unsigned (&a)[4], uint2 b) {
+    unsigned d[4];
+    asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%10, %10, %10, %10};"
+        : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b.x), "r"(b.y), "r"(MAGIC_BITS));
+    return make_float2(__uint_as_float(d[0]), __uint_as_float(d[3]));
+}
+
+// The steps of two neighbouring blocks.
+__device__ __forceinline__ float2 steps_of(unsigned both) {
+    float2 v;
+    asm("{\n .reg .b16 low, high;\n mov.b32 {low, high}, %2;\n cvt.f32.f16 %0, low;\n cvt.f32.f16 %1, high;\n}" : "=f"(v.x), "=f"(v.y) : "r"(both));
+    return v;
+}
+
+__device__ __forceinline__ unsigned word_of(const uint4& v, int i) { return i == 0 ? v.x : i == 1 ? v.y : i == 2 ? v.z : v.w; }
+
+extern "C" __global__ void __launch_bounds__(THREADS + 32, 2)
+quantized_row_product(const float* x, const unsigned char* weights, const float* norm, const float* bias, const float* residual,
+                      float* out, unsigned* counter, int outputs, float epsilon) {
+    extern __shared__ __align__(128) unsigned char ring[];
+    __shared__ __align__(8) u64 full[STAGES];
+    __shared__ __align__(8) u64 empty[STAGES];
+    __shared__ int batch_of[STAGES];                 // what a stage holds: outputs [batch, batch + 1) * UNITS, or the end
+    __shared__ float partials[STAGES][ROWS * WARPS]; // row in the stage, warp
+    __shared__ float squares[WARPS];
+    __shared__ uint2 limbs_of[WARPS][LIMBS][32];     // of a slice, by the lanes that wrote them
+
+    int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+
+    if (warp == WARPS) { // streams the weights and finishes the sums
+        int batches = (outputs + UNITS - 1) / UNITS, drawn = gridDim.x * STAGES; // batches from here on are drawn
+        unsigned last_draw = max(batches - drawn, 0) + gridDim.x - 1;            // each block draws one too many
+        u64 policy;
+        asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+        auto issue = [&](int slot, int batch) {
+            unsigned barrier = shared_address(&full[slot]);
+            if (batch >= batches) {
+                batch_of[slot] = END;
+                barrier_arrive(barrier);
+                return;
+            }
+            batch_of[slot] = batch;
+            unsigned bytes = min(UNITS, outputs - batch * UNITS) * ROW_BYTES, to = shared_address(ring) + slot * ROWS * ROW_BYTES;
+            const unsigned char* from = weights + static_cast<size_t>(batch) * UNITS * ROW_BYTES;
+            barrier_expect(barrier, bytes * (GATED ? 2 : 1));
+            copy_to_shared(to, from, bytes, barrier, policy);
+            if (GATED) copy_to_shared(to + UNITS * ROW_BYTES, from + static_cast<size_t>(outputs) * ROW_BYTES, bytes, barrier, policy);
+        };
+        int next = drawn; // the batch after those in the ring, in lane 0
+        if (lane == 0) {
+            for (int slot = 0; slot < STAGES; slot++) {
+                barrier_init(shared_address(&full[slot]), 1);
+                barrier_init(shared_address(&empty[slot]), WARPS);
+            }
+            asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+            asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+            for (int slot = 0; slot < STAGES; slot++) issue(slot, slot * gridDim.x + blockIdx.x);
+            asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+            next += draw(counter, last_draw);
+        }
+        __syncthreads();
+        asm volatile("griddepcontrol.wait;" ::: "memory");
+
+        // What is added to a stage's sums is loaded when its copy is issued; lane u finishes unit u.
+        float addend[STAGES] = {}, bias_first[STAGES] = {}, bias_up[STAGES] = {};
+        auto load_addends = [&](int slot) {
+            int batch = batch_of[slot], n = batch * UNITS + lane;
+            if (batch == END || lane >= UNITS || n >= outputs) return;
+            if (residual) addend[slot] = load_fresh(residual + n);
+            if (bias) bias_first[slot] = bias[n];
+            if (bias && GATED) bias_up[slot] = bias[outputs + n];
+        };
+#pragma unroll
+        for (int slot = 0; slot < STAGES; slot++) load_addends(slot);
+        float scale = 1.0f;
+        for (int round = 0;; round++) {
+#pragma unroll
+            for (int slot = 0; slot < STAGES; slot++) {
+                int batch = batch_of[slot];
+                if (batch == END) return;
+                barrier_wait(shared_address(&empty[slot]), round & 1);
+                float sum = 0.0f;
+#pragma unroll
+                for (int i = 0; i < PARTS; i++) sum += lane < ROWS * SHARERS ? partials[slot][lane * PARTS + i] : 0.0f;
+                if (round == 0 && slot == 0 && norm) {
+                    float total = 0.0f;
+                    for (int i = 0; i < WARPS; i++) total += squares[i];
+                    scale = 1.0f / sqrtf(total / COLUMNS + epsilon);
+                }
+                float added = addend[slot], first_bias = bias_first[slot], up_bias = bias_up[slot];
+                __syncwarp();
+                if (lane == 0) {
+                    issue(slot, next);
+                    if (next < batches) next = drawn + draw(counter, last_draw);
+                }
+                __syncwarp();
+                load_addends(slot);
+#pragma unroll
+                for (int offset = SHARERS / 2; offset > 0; offset /= 2) sum += __shfl_xor_sync(~0u, sum, offset);
+                float value = __shfl_sync(~0u, sum, lane % UNITS * SHARERS);
+                float up = __shfl_sync(~0u, sum, (GATED ? UNITS + lane % UNITS : 0) * SHARERS);
+                int n = batch * UNITS + lane;
+                if (lane < UNITS && n < outputs) {
+                    value = activation(value * scale + first_bias);
+                    out[n] = added + (GATED ? value * (up * scale + up_bias) : value);
+                }
+            }
+        }
+    }
+
+    // Lane 4 b + q has eight columns of every slice of 256, those from 8 q on in block b.
+    auto column_of = [&](int i) { return (i * THREADS + static_cast<int>(threadIdx.x)) * 8; };
+#pragma unroll
+    for (int i = 0; i < SLICES; i++)
+        if (norm && column_of(i) < COLUMNS) asm volatile("prefetch.global.L2 [%0];" ::"l"(norm + column_of(i)));
+    __syncthreads();
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+    float slice[SLICES][8]; // norm(x), but for the common factor
+    float sum_squares = 0.0f;
+    unsigned largest = __float_as_uint(SMALLEST); // as bits, so that what is no number is the largest
+#pragma unroll
+    for (int i = 0; i < SLICES; i++) {
+#pragma unroll
+        for (int j = 0; j < 8; j += 4) {
+            float4 v = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+            if (column_of(i) < COLUMNS) v = load_fresh4(x + column_of(i) + j);
+            slice[i][j] = v.x, slice[i][j + 1] = v.y, slice[i][j + 2] = v.z, slice[i][j + 3] = v.w;
+        }
+    }
+    if (norm) {
+#pragma unroll
+        for (int i = 0; i < SLICES; i++) {
+#pragma unroll
+            for (int j = 0; j < 8; j++) {
+                sum_squares += slice[i][j] * slice[i][j];
+                if (column_of(i) < COLUMNS) slice[i][j] *= norm[column_of(i) + j];
+            }
+        }
+    }
+#pragma unroll
+    for (int i = 0; i < SLICES; i++) {
+#pragma unroll
+        for (int j = 0; j < 8; j++) largest = max(largest, __float_as_uint(slice[i][j]) & 0x7fffffffu);
+    }
+    if (norm) {
+        sum_squares = sum_of_warp(sum_squares);
+        if (lane == 0) squares[warp] = sum_squares;
+    }
+    float size = __uint_as_float(largest_of_warp(largest));
+
+    // From columns to limbs: lane 4 n + q multiplies limb n / 2, of the first block of two where n is even.
+    int q = lane % 4, column_of_operand = lane / 4;
+    uint2 right[SLICES][4]; // of pairs of blocks
+#pragma unroll
+    for (int i = 0; i < SLICES; i++) {
+        unsigned v[8], first[LIMBS], second[LIMBS];
+#pragma unroll
+        for (int j = 0; j < 8; j++) v[j] = integer(slice[i][j], LARGEST / size);
+        if (BITS == 8) split(first, v[0], v[2], v[1], v[3]), split(second, v[4], v[6], v[5], v[7]);
+        else split(first, v[0], v[4], v[1], v[5]), split(second, v[2], v[6], v[3], v[7]);
+        __syncwarp();
+#pragma unroll
+        for (int limb = 0; limb < LIMBS; limb++) limbs_of[warp][limb][lane] = make_uint2(first[limb], second[limb]);
+        __syncwarp();
+#pragma unroll
+        for (int pair = 0; pair < 4; pair++)
+            right[i][pair] = limbs_of[warp][min(column_of_operand / 2, LIMBS - 1)][(2 * pair + column_of_operand % 2) * 4 + q];
+    }
+    // What lane q's sums are multiplied by: the fourth lane has none.
+    float back = size * (1.0f / (LARGEST * CODE_SCALE)) * (q == 0 ? 1.0f : q == 1 ? 256.0f : q == 2 ? 65536.0f : 0.0f);
+
+    int row_of_lane = lane / 4 % TILE;
+    for (int slot = 0, parity = 0;;) {
+        unsigned from = shared_address(ring) + (slot * ROWS + row_of_lane) * ROW_BYTES;
+        barrier_wait(shared_address(&full[slot]), parity);
+        if (batch_of[slot] == END) return;
+#pragma unroll
+        for (int tile = 0; tile < TILES; tile++) {
+            unsigned row = from + tile * TILE * ROW_BYTES;
+            float even = 0.0f, odd = 0.0f;
+#pragma unroll
+            for (int i = 0; i < SLICES; i++) {
+                // Past the end of the row x is zero, and any codes will do.
+                constexpr int LAST = (GROUPS - 1) / 2 * 2;
+                bool whole = (i + 1) * THREADS * 8 <= COLUMNS;
+                int group = (i * WARPS + warp) * 2;
+                if (!whole) group = min(group, LAST);
+                uint4 steps = load_shared(row + CODE_BYTES + group * STEP_BYTES);
+#pragma unroll
+                for (int half = 0; half < 2; half++) {
+                    unsigned at = row + (whole ? group + half : min(group + half, GROUPS - 1)) * GROUP_BYTES + q * 16;
+                    uint4 codes = load_shared(at), more = BITS == 8 ? load_shared(at + GROUP_BYTES / 2) : codes;
+#pragma unroll
+                    for (int pair = 0; pair < 2; pair++) {
+                        unsigned word = word_of(codes, 2 * pair), word_1 = word_of(codes, 2 * pair + 1);
+                        unsigned a[4] = {first_codes(word), first_codes(word_1), second_codes(word, word_of(more, 2 * pair)),
+                                         second_codes(word_1, word_of(more, 2 * pair + 1))};
+                        float2 sums = multiply(a, right[i][2 * half + pair]), step = steps_of(word_of(steps, 2 * half + pair));
+                        even += (sums.x - MAGIC) * step.x;
+                        odd += (sums.y - MAGIC) * step.y;
+                    }
+                }
+            }
+            float sum = (even + odd) * back;
+            sum += __shfl_xor_sync(~0u, sum, 1);
+            sum += __shfl_xor_sync(~0u, sum, 2);
+            if (q == 0 && lane / 4 < TILE) partials[slot][(tile * TILE + row_of_lane) * WARPS + warp] = sum;
+        }
+        __syncwarp();
+        if (lane == 0) barrier_arrive(shared_address(&empty[slot]));
+        if (++slot == STAGES) slot = 0, parity ^= 1;
+    }
+}
