@@ -11,7 +11,7 @@ pub use burn_cuda::CudaDevice;
 use super::{KernelRuntime, Pieces, Recorded, cuda_devices};
 use crate::kernels::cuda::{cublaslt, hopper, record, upload};
 use crate::kernels::linear::LibraryProduct;
-use crate::kernels::native::{NativeWork, NormBetween};
+use crate::kernels::native::NativeWork;
 use crate::layers::CacheFormat;
 
 /// Burn's CUDA backend without fusion or autotuning.
@@ -53,10 +53,6 @@ impl KernelRuntime for CudaRuntime {
 
     fn native(work: &NativeWork<'_, Self>) -> Option<CubeTensor<Self>> {
         hopper::run(work)
-    }
-
-    fn native_pair(pair: &NormBetween<'_, Self>) -> Option<[CubeTensor<Self>; 2]> {
-        hopper::run_pair(pair)
     }
 
     fn record(client: &ComputeClient<Self>, device: &CudaDevice, work: &mut dyn FnMut()) -> Recorded<Self> {

@@ -6,7 +6,7 @@ use cubecl::client::ComputeClient;
 use cubecl::server::Handle;
 
 use crate::kernels::linear::LibraryProduct;
-use crate::kernels::native::{NativeWork, NormBetween};
+use crate::kernels::native::NativeWork;
 use crate::layers::CacheFormat;
 
 /// Pieces of the host's memory, one after another.
@@ -76,11 +76,6 @@ pub trait KernelRuntime: CubeRuntime {
 
     /// Work by the platform's own kernels, or `None` where there is none for it.
     fn native(_work: &NativeWork<'_, Self>) -> Option<CubeTensor<Self>> {
-        None
-    }
-
-    /// The results of two products with a norm between them by the platform's own kernels, or `None` where there are none for them.
-    fn native_pair(_pair: &NormBetween<'_, Self>) -> Option<[CubeTensor<Self>; 2]> {
         None
     }
 

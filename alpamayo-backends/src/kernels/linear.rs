@@ -11,7 +11,6 @@ use super::finish::{Finish, finish};
 use super::gate::gate;
 use super::matmul::{cooperative, matmul};
 use super::matvec::{MAX_TOKENS, matvec};
-use super::native::NormBetween;
 use super::norm::normalize_rows;
 use super::product::{Element, Product};
 use super::quantized;
@@ -130,9 +129,6 @@ pub fn project_add_norm_project<R: KernelRuntime, F: FloatElement, I: IntElement
     norm: &Norm<Cube<R, F, I, BT>>,
     next: &Linear<Cube<R, F, I, BT>>,
 ) -> [Tensor<Cube<R, F, I, BT>, 2>; 2] {
-    if let Some(results) = norm_between(&x, linear, &residual, norm, next, false) {
-        return results;
-    }
     let sum = project_add(x, linear, residual);
     let projected = norm_project(sum.clone(), norm, next, Activation::None);
     [sum, projected]
@@ -146,44 +142,9 @@ pub fn project_add_norm_gate_up<R: KernelRuntime, F: FloatElement, I: IntElement
     norm: &Norm<Cube<R, F, I, BT>>,
     gate_up: &Linear<Cube<R, F, I, BT>>,
 ) -> [Tensor<Cube<R, F, I, BT>, 2>; 2] {
-    if let Some(results) = norm_between(&x, linear, &residual, norm, gate_up, true) {
-        return results;
-    }
     let sum = project_add(x, linear, residual);
     let gated = norm_gate_up(sum.clone(), norm, gate_up);
     [sum, gated]
-}
-
-/// Both products with the norm between them by the platform's own kernels, where it has some for so many rows.
-fn norm_between<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement>(
-    x: &Tensor<Cube<R, F, I, BT>, 2>,
-    linear: &Linear<Cube<R, F, I, BT>>,
-    residual: &Tensor<Cube<R, F, I, BT>, 2>,
-    norm: &Norm<Cube<R, F, I, BT>>,
-    next: &Linear<Cube<R, F, I, BT>>,
-    gated: bool,
-) -> Option<[Tensor<Cube<R, F, I, BT>, 2>; 2]> {
-    let Norm::Rms(norm) = norm else { return None };
-    let tokens = x.dims()[0];
-    let product =
-        |linear| Product::new(linear, Activation::None).filter(|it| Kernel::choose(tokens, it) == Kernel::Streamed);
-    let first = Product {
-        residual: Some(full(residual.clone())),
-        ..product(linear)?
-    };
-    let second = Product {
-        gated,
-        ..product(next)?
-    };
-    let results = R::native_pair(&NormBetween {
-        x: &float(x.clone()),
-        first: &first,
-        weight: &float(norm.weight.val()),
-        epsilon: norm.epsilon,
-        second: &second,
-        dtype: DType::BF16,
-    });
-    results.map(|results| results.map(tensor))
 }
 
 /// The product of a linear layer with so many rows; a weight of few bits is widened first where neither its kernels nor a library

@@ -6,7 +6,6 @@ use burn_cubecl::tensor::CubeTensor;
 
 use super::attention::launch::{Launch, Prepare};
 use super::linear::LibraryProduct;
-use super::product::Product;
 
 /// One piece of such work. What a platform's kernel doesn't take, the common kernels do.
 pub enum NativeWork<'a, R: CubeRuntime> {
@@ -35,22 +34,6 @@ pub enum NativeWork<'a, R: CubeRuntime> {
         /// The problem; its queries are not prepared.
         launch: &'a Launch<'a, R>,
     },
-}
-
-/// Two products with an RMSNorm between them: `stream = first(x)` and `second(norm(stream))`.
-pub struct NormBetween<'a, R: CubeRuntime> {
-    /// `[tokens, in]`, f32 or bf16.
-    pub x: &'a CubeTensor<R>,
-    /// The product in front of the norm, whose result is f32.
-    pub first: &'a Product<R>,
-    /// The norm's weight, `[features]`, f32.
-    pub weight: &'a CubeTensor<R>,
-    /// What the norm adds to the mean square.
-    pub epsilon: f64,
-    /// The product behind the norm.
-    pub second: &'a Product<R>,
-    /// Element type of the second product's result.
-    pub dtype: DType,
 }
 
 /// Rows to be normalised by the root of their mean square.

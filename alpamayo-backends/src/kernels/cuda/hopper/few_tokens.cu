@@ -41,8 +41,6 @@ constexpr u32 WEIGHT_BYTES = ROWS * 128;
 constexpr u32 X_BYTES = TOKENS * 128;
 constexpr int GROUPS = TOKENS / 8;                  // groups of four sums that a thread holds
 constexpr int ITEMS = (GROUPS + SPLIT - 1) / SPLIT; // groups that a thread finishes
-constexpr int WARPS = 4 * WARPGROUPS;               // that multiply
-constexpr int SUMMANDS = CONSUMERS / TOKENS;        // threads that add up a token's squares
 constexpr u32 EMPTY = 0xFFFFFFFFu;                  // in the workspace: a NaN that no sum is
 
 static_assert(TOKENS == 16 || TOKENS == 32 || TOKENS == 64, "TOKENS");
@@ -228,43 +226,6 @@ __device__ __forceinline__ void leave_empty(float4* slots, int rank) {
                 send(slots + slot_of(item * SPLIT + rank, r), make_float4(nothing, nothing, nothing, nothing));
 }
 
-// ---- norms ----
-
-__device__ __forceinline__ void consumers_sync() { asm volatile("bar.sync 1, %0;" ::"n"(CONSUMERS) : "memory"); }
-
-// scales[t] = 1 / rms of row t of x, once the consumers have synchronised again. The sums are added in a fixed order.
-__device__ __forceinline__ void read_scales(float* scales, float* partials, const float* squares, int parts, float mean, float epsilon) {
-    int t = threadIdx.x % TOKENS;
-    float sum = 0.0f;
-#pragma unroll 8
-    for (int part = threadIdx.x / TOKENS; part < parts; part += SUMMANDS) sum += __ldcg(squares + part * TOKENS + t);
-    partials[threadIdx.x] = sum;
-    consumers_sync();
-    if (threadIdx.x >= TOKENS) return;
-    sum = partials[t];
-#pragma unroll
-    for (int i = 1; i < SUMMANDS; i++) sum += partials[i * TOKENS + t];
-    scales[t] = 1.0f / sqrtf(sum * mean + epsilon);
-}
-
-// The sum over the lanes that hold other weight rows of the same tokens.
-__device__ __forceinline__ float sum_of_rows(float v) {
-#pragma unroll
-    for (int apart = 4; apart < 32; apart *= 2) v += __shfl_xor_sync(~0u, v, apart);
-    return v;
-}
-
-// This tile's sums of squares of the tokens that this block finishes, from those of its warps.
-__device__ __forceinline__ void write_squares(float* squares, const float* partials, int rank) {
-    consumers_sync();
-    int t = threadIdx.x;
-    if (t >= TOKENS || t / 8 % SPLIT != rank) return;
-    float sum = partials[t];
-#pragma unroll
-    for (int warp = 1; warp < WARPS; warp++) sum += partials[warp * TOKENS + t];
-    squares[t] = sum;
-}
-
 // ---- what follows the sums ----
 
 __device__ __forceinline__ float silu(float v) { return v / (1.0f + __expf(-v)); }
@@ -281,43 +242,27 @@ __device__ __forceinline__ float activation(float v) {
 #endif
 }
 
-__device__ __forceinline__ unsigned short rounded(float v) {
-    unsigned short bits;
-    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(v));
-    return bits;
-}
-
 __device__ __forceinline__ void store(void* out, u64 at, float v) {
 #if OUT_BF16
-    reinterpret_cast<unsigned short*>(out)[at] = rounded(v);
+    unsigned short bits;
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(v));
+    reinterpret_cast<unsigned short*>(out)[at] = bits;
 #else
     reinterpret_cast<float*>(out)[at] = v;
 #endif
 }
-
-// What stands for the norms in front of the product and behind it: see the launch contract.
-struct Norms {
-    const float* squares;
-    int parts;
-    float epsilon;
-    const float* next_weight;
-    unsigned short* next_x;
-    float* next_squares;
-    float *scales, *partials;   // in shared memory: TOKENS, and WARPS * max(TOKENS, 32)
-};
 
 // A thread's group g of sums: two weight rows, 8 apart, by the tokens t and t + 1 = 8 g + 2 (lane % 4) + {0, 1}.
 // Ungated those are the outputs n and n + 8; gated the gate and the up row of output n.
 struct Results {
     int tile, rank, width, n;
     bool inside, inside_8;
-    float bias_a, bias_b, next_a, next_b;
+    float bias_a, bias_b;
     float4 start[ITEMS];    // the residual
 };
 
 // Requests what is added to the products, before them, so that it has come when they end.
-__device__ __forceinline__ Results results(int tile, int rank, const float* bias, const float* residual, const float* next_weight,
-                                           int tokens, int rows) {
+__device__ __forceinline__ Results results(int tile, int rank, const float* bias, const float* residual, int tokens, int rows) {
     Results r;
     int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     int width = r.width = GATED ? rows / 2 : rows;
@@ -336,31 +281,11 @@ __device__ __forceinline__ Results results(int tile, int rank, const float* bias
     }
     r.bias_a = bias && inside ? bias[n] : 0.0f;
     r.bias_b = bias && inside && GATED ? bias[width + n] : bias && inside_8 ? bias[n + 8] : 0.0f;
-    r.next_a = next_weight && inside ? next_weight[n] : 0.0f;
-    r.next_b = next_weight && inside_8 ? next_weight[n + 8] : 0.0f;
     return r;
 }
 
-// Leaves the results of two tokens as the product behind a norm reads them, and this warp's sums of their squares.
-__device__ __forceinline__ void leave_for_norm(const Results& r, const Norms& norms, const float4& v, int t, int tokens) {
-    bool first = t < tokens, second = t + 1 < tokens;
-    int lane = threadIdx.x % 32;
-    u64 to = (u64)t * r.width + r.n;
-    if (first && r.inside) norms.next_x[to] = rounded(v.x * r.next_a);
-    if (second && r.inside) norms.next_x[to + r.width] = rounded(v.y * r.next_a);
-    if (first && r.inside_8) norms.next_x[to + 8] = rounded(v.z * r.next_b);
-    if (second && r.inside_8) norms.next_x[to + r.width + 8] = rounded(v.w * r.next_b);
-    float sum = sum_of_rows((r.inside ? v.x * v.x : 0.0f) + (r.inside_8 ? v.z * v.z : 0.0f));
-    float sum_1 = sum_of_rows((r.inside ? v.y * v.y : 0.0f) + (r.inside_8 ? v.w * v.w : 0.0f));
-    if (lane < 4 && t < TOKENS) {
-        norms.partials[threadIdx.x / 32 * TOKENS + t] = sum;
-        norms.partials[threadIdx.x / 32 * TOKENS + t + 1] = sum_1;
-    }
-}
-
 // Adds the other parts to this block's sums, and writes those that it finishes.
-__device__ __forceinline__ void finish(const Results& r, const float4 (&sums)[GROUPS], void* out, int tokens, float4* workspace,
-                                       const Norms& norms) {
+__device__ __forceinline__ void finish(const Results& r, const float4 (&sums)[GROUPS], void* out, int tokens, float4* workspace) {
     float4 own[ITEMS];
     float4* slots = workspace + (u64)r.tile * slot_of(GROUPS, 0) + threadIdx.x;
 #pragma unroll
@@ -373,15 +298,13 @@ __device__ __forceinline__ void finish(const Results& r, const float4 (&sums)[GR
     }
     if (SPLIT > 1) gather(own, slots, r.rank);
 
-    if (norms.squares) consumers_sync();
 #pragma unroll
     for (int item = 0; item < ITEMS; item++) {
         int t = (item * SPLIT + r.rank) * 8 + threadIdx.x % 4 * 2; // beyond TOKENS for a group that isn't: stores nothing
         bool first = t < tokens, second = t + 1 < tokens;
         u64 to = (u64)t * r.width + r.n;
-        float scale = norms.squares && first ? norms.scales[t] : 1.0f, scale_1 = norms.squares && second ? norms.scales[t + 1] : 1.0f;
         float4 v = own[item];
-        v = make_float4(v.x * scale + r.bias_a, v.y * scale_1 + r.bias_a, v.z * scale + r.bias_b, v.w * scale_1 + r.bias_b);
+        v = make_float4(v.x + r.bias_a, v.y + r.bias_a, v.z + r.bias_b, v.w + r.bias_b);
 #if GATED
         v = make_float4(silu(v.x) * v.z, silu(v.y) * v.w, 0.0f, 0.0f);
 #else
@@ -392,8 +315,6 @@ __device__ __forceinline__ void finish(const Results& r, const float4 (&sums)[GR
         if (second && r.inside) store(out, to + r.width, v.y);
         if (first && r.inside_8) store(out, to + 8, v.z);
         if (second && r.inside_8) store(out, to + r.width + 8, v.w);
-        if (norms.next_weight) leave_for_norm(r, norms, v, t, tokens);
     }
-    if (norms.next_weight) write_squares(norms.next_squares + r.tile * TOKENS, norms.partials, r.rank);
     if (SPLIT > 1) leave_empty(slots, r.rank);
 }

@@ -11,7 +11,6 @@ mod few_rows;
 mod launch;
 mod module;
 mod norm;
-mod norm_between;
 mod product;
 mod quantized_row_product;
 mod quantized_rows_product;
@@ -32,7 +31,7 @@ use launch::Argument;
 
 use super::buffers::{address, is_of_this_stream};
 use super::client_stream::client_stream;
-use crate::kernels::native::{NativeWork, NormBetween};
+use crate::kernels::native::NativeWork;
 
 type Client = ComputeClient<CudaRuntime>;
 type Tensor = CubeTensor<CudaRuntime>;
@@ -52,11 +51,6 @@ pub fn run(work: &NativeWork<'_, CudaRuntime>) -> Option<Tensor> {
         NativeWork::Prompts { prepare, launch } => attention::prompts(launch, &prepare.qkv),
         NativeWork::Tokens { prepare, launch } => tokens::run(prepare, launch),
     }
-}
-
-/// Both products of a pair, or `None` where no kernel here takes it.
-pub fn run_pair(pair: &NormBetween<'_, CudaRuntime>) -> Option<[Tensor; 2]> {
-    norm_between::pair(pair)
 }
 
 /// What work needs to be launched: the stream, and the addresses of its buffers.

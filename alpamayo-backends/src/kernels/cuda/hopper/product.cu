@@ -11,10 +11,6 @@
 // parts in a fixed order. (A cluster would do this in shared memory, but clusters of 4 or 8 leave up to 12 SMs idle.)
 // The weight is requested before the wait for the kernel in front; x, residual, workspace and out come after it.
 //
-// RMSNorm between two products costs no launch: dividing a row by the root of its mean square commutes with the product.
-// The product in front of the norm also leaves its results times the norm's weight, in bf16, and each tile's sums of their
-// squares; the one behind it takes those rows as its x and multiplies its sums by 1 / rms before it adds the bias.
-//
 // few_tokens.cu goes in front.
 //
 // LAUNCH CONTRACT
@@ -24,11 +20,9 @@
 //             STAGES, X_STAGES  depth of the rings of weight and x tiles, >= 2
 //             GATED       0 or 1;   ACTIVATION  0 none, 1 GELU (tanh), 2 SiLU (of an ungated product)
 //             OUT_BF16    0: out is f32, 1: out is bf16
-//   kernel    product(weight_map, x_map, bias, residual, out, tokens, rows, columns, workspace,
-//                     squares, parts, epsilon, next_weight, next_x, next_squares)
+//   kernel    product(weight_map, x_map, bias, residual, out, tokens, rows, columns, workspace)
 //   grid      (SPLIT * ceil(rows / ROWS), 1, 1);  block (128 * WARPGROUPS + 64, 1, 1);  no cluster
-//   shared    STAGES * (128 * ROWS + 16) + X_STAGES * (128 * TOKENS + 16) + 4 * TOKENS
-//             + 16 * WARPGROUPS * max(TOKENS, 32) bytes, dynamic
+//   shared    STAGES * (128 * ROWS + 16) + X_STAGES * (128 * TOKENS + 16) bytes, dynamic
 //   maps      bf16, swizzle 128B, no interleave, zero fill, L2 promotion 256B, element strides 1
 //             x       dims {columns, tokens}, strides {2 * columns} bytes, box {64, TOKENS}
 //             weight  dims {columns, rows}, strides {2 * columns}, box {64, ROWS}
@@ -39,10 +33,6 @@
 //   workspace 4 * SPLIT * TOKENS * ROWS * ceil(rows / ROWS) bytes, not touched when SPLIT is 1. All its bytes must be
 //             0xFF before the first launch, and every launch leaves them so: kernels that follow each other on one stream
 //             share one workspace (of the largest size), kernels that may overlap (two streams) must not.
-//   squares   f32 [parts, TOKENS], sums of squares whose sum over the parts is that of the row before it was multiplied by the
-//             norm's weight, or null: x is taken as it is.  x[t] stands for x[t] / sqrt(sum / columns + epsilon)
-//   next_weight  f32 [width] or null;  next_x bf16 [tokens, width], the result times next_weight;  next_squares f32
-//             [ceil(rows / ROWS), TOKENS], the result's sums of squares;  both null where next_weight is
 //   shapes    tokens 1..=TOKENS; any rows (GATED a multiple of 16); columns a multiple of 8; any sizes otherwise
 //   align     weight, x and workspace 16 bytes; shared memory starts at a multiple of 1024 (no static shared memory)
 //   launch    attribute programmatic stream serialization is optional
@@ -53,15 +43,12 @@
 
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
 product(const __grid_constant__ TensorMap weight_map, const __grid_constant__ TensorMap x_map,
-        const float* bias, const float* residual, void* out, int tokens, int rows, int columns, float4* workspace,
-        const float* squares, int parts, float epsilon, const float* next_weight, unsigned short* next_x, float* next_squares) {
+        const float* bias, const float* residual, void* out, int tokens, int rows, int columns, float4* workspace) {
     extern __shared__ __align__(1024) unsigned char memory[];
     u32 weights = shared_address(memory);
     u32 xs = weights + STAGES * WEIGHT_BYTES;
     u32 weight_full = xs + X_STAGES * X_BYTES, weight_empty = weight_full + STAGES * 8;
     u32 x_full = weight_empty + STAGES * 8, x_empty = x_full + X_STAGES * 8;
-    float* scales = reinterpret_cast<float*>(memory + STAGES * (WEIGHT_BYTES + 16) + X_STAGES * (X_BYTES + 16));
-    float* partials = scales + TOKENS;
 
     int rank = blockIdx.x % SPLIT;
     int tile = blockIdx.x / SPLIT;
@@ -104,9 +91,7 @@ product(const __grid_constant__ TensorMap weight_map, const __grid_constant__ Te
     if (threadIdx.x >= CONSUMERS) return;
     wait_for_predecessor();
 
-    Norms norms = {squares, parts, epsilon, next_weight, next_x, next_squares, scales, partials};
-    Results asked = results(tile, rank, bias, residual, next_weight, tokens, rows);
-    if (squares) read_scales(scales, partials, squares, parts, 1.0f / columns, epsilon);
+    Results asked = results(tile, rank, bias, residual, tokens, rows);
     float4 sums[GROUPS];
 #pragma unroll
     for (int g = 0; g < GROUPS; g++) sums[g] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
@@ -134,5 +119,5 @@ product(const __grid_constant__ TensorMap weight_map, const __grid_constant__ Te
 #pragma unroll
     for (int g = 0; g < GROUPS; g++) asm volatile("" : F4(sums[g])::"memory");
 
-    finish(asked, sums, out, tokens, workspace, norms);
+    finish(asked, sums, out, tokens, workspace);
 }

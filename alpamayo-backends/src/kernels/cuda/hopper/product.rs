@@ -1,12 +1,10 @@
 //! Products of up to 64 rows with a weight of bf16 or of few bits, by `product.cu` and `quantized_product.cu`.
 
 use burn::tensor::DType;
-use burn_cuda::CudaDevice;
 use cubecl::cuda::CudaRuntime;
 
 use super::launch::{Argument, Grid, launch};
-use super::module::{Function, Kernel};
-use super::norm_between::Norms;
+use super::module::Kernel;
 use super::tensor_map::bf16_map;
 use super::{Queue, Tensor, queue};
 use crate::kernels::linear::LibraryProduct;
@@ -102,23 +100,14 @@ impl Cut {
         GROUP_ROWS * self.warpgroups
     }
 
-    /// Blocks that take different rows of the weight.
-    pub(super) fn tiles(self, rows: usize) -> usize {
-        rows.div_ceil(self.rows())
-    }
-
     fn shared(self, tokens: usize) -> usize {
-        let rings = self.stages * (STAGE_BYTES * self.rows() + 16) + X_STAGES * (2 * BLOCK * tokens + 16);
-        let beside = match self.step_boxes {
-            0 => 4 * tokens + 16 * self.warpgroups * tokens.max(32), // for norms
-            boxes => boxes * STAGE_BYTES * self.rows() + 8,
-        };
-        rings + beside
+        let steps = self.step_boxes * STAGE_BYTES * self.rows() + if self.step_boxes > 0 { 8 } else { 0 };
+        self.stages * (STAGE_BYTES * self.rows() + 16) + X_STAGES * (2 * BLOCK * tokens + 16) + steps
     }
 
     /// Bytes by which the blocks of the same rows exchange their sums.
     fn exchange(self, tokens: usize, rows: usize) -> usize {
-        4 * self.split * tokens * self.rows() * self.tiles(rows)
+        4 * self.split * tokens * self.rows() * rows.div_ceil(self.rows())
     }
 }
 
@@ -139,97 +128,56 @@ fn weight_map(queue: &Queue<'_>, product: &Product<CudaRuntime>, cut: Cut) -> Op
 
 /// The product, or `None` where the kernel doesn't take it.
 pub fn run(request: &LibraryProduct<'_, CudaRuntime>) -> Option<Tensor> {
-    let x = request.x;
-    let work = Work::new(request.product, extents(x), request.dtype, &x.device)?;
-    work.launch(&rows(x)?, &Norms::default())
-}
-
-/// Rows as the kernel reads them.
-pub(super) fn rows(x: &Tensor) -> Option<Tensor> {
-    match x.dtype {
-        DType::BF16 => Some(x.clone()),
-        DType::F32 => Some(round(x)),
-        _ => None,
+    let product = request.product;
+    let (tokens, columns) = extents(request.x);
+    let rows = product.weight.rows;
+    let takes = product.norm.is_none()
+        && (MIN_TOKENS..=MAX_TOKENS).contains(&tokens)
+        && rows.is_multiple_of(if product.gated { 16 } else { 1 })
+        && columns.is_multiple_of(8);
+    if !takes {
+        return None;
     }
-}
-
-/// A product that the kernel takes.
-pub(super) struct Work<'a> {
-    pub(super) product: &'a Product<CudaRuntime>,
-    pub(super) cut: Cut,
-    pub(super) variant: Variant,
-    function: Function,
-}
-
-impl<'a> Work<'a> {
-    /// `None` where the kernel doesn't take the product of so many rows and columns.
-    pub(super) fn new(
-        product: &'a Product<CudaRuntime>,
-        (tokens, columns): (usize, usize),
-        dtype: DType,
-        device: &CudaDevice,
-    ) -> Option<Self> {
-        let rows = product.weight.rows;
-        let takes = product.norm.is_none()
-            && (MIN_TOKENS..=MAX_TOKENS).contains(&tokens)
-            && product.weight.columns == columns
-            && rows.is_multiple_of(if product.gated { 16 } else { 1 })
-            && columns.is_multiple_of(8);
-        if !takes {
-            return None;
-        }
-        let cut = Cut::of(&product.weight)?;
-        let variant = Variant::of(product, tokens, dtype)?;
-        Some(Self {
-            product,
-            cut,
-            variant,
-            function: variant.kernel(cut).function(device)?,
-        })
-    }
-
-    /// Whether its kernel can stand for norms too.
-    pub(super) fn takes_norms(&self) -> bool {
-        self.product.weight.element == Element::Bf16
-    }
-
-    /// The product of rows in bf16.
-    pub(super) fn launch(&self, x: &Tensor, norms: &Norms<'_>) -> Option<Tensor> {
-        let (product, cut, room) = (self.product, self.cut, self.variant.room);
-        let ((tokens, columns), rows) = (extents(x), product.weight.rows);
-        let out = empty(x, tokens, product.out_features(), self.variant.dtype());
-        let inputs = [Some(x), product.residual.as_ref()];
-        let inputs: Vec<_> = inputs.into_iter().flatten().map(|input| &input.handle).collect();
-        queue(&x.client, &x.device, &inputs, |queue| {
-            let x_map = bf16_map(
-                queue.address(&x.handle)?,
-                [columns, tokens],
-                [1, columns],
-                [BLOCK, room],
-            )?;
-            let mut arguments = vec![
-                weight_map(queue, product, cut)?,
-                Argument::Map(x_map),
-                queue.optional(product.bias.as_ref())?,
-                queue.optional(product.residual.as_ref())?,
-                queue.argument(&out.handle)?,
-                Argument::int(tokens)?,
-                Argument::int(rows)?,
-                Argument::int(columns)?,
-                queue.exchange(cut.exchange(room, rows))?,
-            ];
-            if self.takes_norms() {
-                arguments.extend(norms.arguments(queue)?);
-            }
-            let grid = Grid {
-                blocks: [cut.split * cut.tiles(rows), 1, 1],
-                threads: 128 * cut.warpgroups + 64,
-            };
-            // SAFETY: the arguments are those that the source documents, over buffers of the extents it is told.
-            unsafe { launch(queue.stream, self.function, grid, &arguments) }
-        })?;
-        Some(out)
-    }
+    let cut = Cut::of(&product.weight)?;
+    let variant = Variant::of(request, tokens)?;
+    let (room, function) = (variant.room, variant.kernel(cut).function(&request.x.device)?);
+    let x = match request.x.dtype {
+        DType::BF16 => request.x.clone(),
+        DType::F32 => round(request.x),
+        _ => return None,
+    };
+    let out = empty(&x, tokens, product.out_features(), request.dtype);
+    let inputs: Vec<_> = [Some(&x), product.residual.as_ref()]
+        .into_iter()
+        .flatten()
+        .map(|input| &input.handle)
+        .collect();
+    queue(&x.client, &x.device, &inputs, |queue| {
+        let x_map = bf16_map(
+            queue.address(&x.handle)?,
+            [columns, tokens],
+            [1, columns],
+            [BLOCK, room],
+        )?;
+        let arguments = [
+            weight_map(queue, product, cut)?,
+            Argument::Map(x_map),
+            queue.optional(product.bias.as_ref())?,
+            queue.optional(product.residual.as_ref())?,
+            queue.argument(&out.handle)?,
+            Argument::int(tokens)?,
+            Argument::int(rows)?,
+            Argument::int(columns)?,
+            queue.exchange(cut.exchange(room, rows))?,
+        ];
+        let grid = Grid {
+            blocks: [cut.split * rows.div_ceil(cut.rows()), 1, 1],
+            threads: 128 * cut.warpgroups + 64,
+        };
+        // SAFETY: the arguments are those that the source documents, over buffers of the extents it is told.
+        unsafe { launch(queue.stream, function, grid, &arguments) }
+    })?;
+    Some(out)
 }
 
 /// What is compiled for a product besides its cut.
@@ -240,32 +188,28 @@ pub(super) struct Variant {
     activation: usize,
     bf16: bool,
     /// Most rows of `x`.
-    pub(super) room: usize,
+    room: usize,
 }
 
 impl Variant {
     /// `None` where the kernel lacks the activation or the element type.
-    fn of(product: &Product<CudaRuntime>, tokens: usize, dtype: DType) -> Option<Self> {
+    fn of(request: &LibraryProduct<'_, CudaRuntime>, tokens: usize) -> Option<Self> {
         Some(Self {
-            quantization: product.weight.element.quantization(),
-            gated: product.gated,
-            activation: match product.activation {
+            quantization: request.product.weight.element.quantization(),
+            gated: request.product.gated,
+            activation: match request.product.activation {
                 Activation::None => 0,
                 Activation::GeluTanh => 1,
                 Activation::Silu => 2,
                 Activation::GeluErf => return None,
             },
-            bf16: match dtype {
+            bf16: match request.dtype {
                 DType::F32 => false,
                 DType::BF16 => true,
                 _ => return None,
             },
             room: tokens.next_power_of_two().max(16),
         })
-    }
-
-    fn dtype(self) -> DType {
-        if self.bf16 { DType::BF16 } else { DType::F32 }
     }
 
     pub(super) fn kernel(self, cut: Cut) -> Kernel<9> {

@@ -10,7 +10,7 @@
 //
 // LAUNCH CONTRACT, where it differs from product.cu's
 //   macros    additionally BITS, 8 or 4
-//   kernel    quantized_product, the same parameters up to workspace
+//   kernel    quantized_product, the same parameters
 //   shared    additionally STEP_BOXES * 128 * ROWS + 8 bytes, where STEP_BOXES are the boxes of the largest part of the columns:
 //             groups = ceil(columns / 128), boxes = ceil(2 * ceil(ceil(groups / 2) / SPLIT) / 16)
 //   maps      weight  as if of bf16, with as many columns as a row has elements of 16 bits
@@ -201,7 +201,7 @@ quantized_product(const __grid_constant__ TensorMap weight_map, const __grid_con
 
     // With one part there are more results than registers beside the products.
     Results asked;
-    if (SPLIT > 1) asked = results(tile, rank, bias, residual, nullptr, tokens, rows);
+    if (SPLIT > 1) asked = results(tile, rank, bias, residual, tokens, rows);
     float4 sums[GROUPS], block_sums[2][GROUPS];
 #pragma unroll
     for (int g = 0; g < GROUPS; g++) sums[g] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
@@ -233,6 +233,6 @@ quantized_product(const __grid_constant__ TensorMap weight_map, const __grid_con
         }
         add_block(sums, block_sums[1], step, step_8); // not in the next round: the compiler would wait for the products first
     }
-    if (SPLIT == 1) asked = results(tile, rank, bias, residual, nullptr, tokens, rows);
-    finish(asked, sums, out, tokens, workspace, Norms());
+    if (SPLIT == 1) asked = results(tile, rank, bias, residual, tokens, rows);
+    finish(asked, sums, out, tokens, workspace);
 }
