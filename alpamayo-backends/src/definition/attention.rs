@@ -38,7 +38,7 @@ pub fn prefill_attention<B: ModelBackend>(
     let length = query.dims()[2];
     B::write_cache(&mut prompt.key, key.clone(), 0);
     B::write_cache(&mut prompt.value, value.clone(), 0);
-    let hidden = hidden_mask(&query, length, |_, token, position| position > token);
+    let hidden = hidden_mask(&query, length, |_, token| token + 1);
     attend(query, key, value, Some(hidden), attention)
 }
 
@@ -57,9 +57,8 @@ pub fn decode_attention<B: ModelBackend>(
     B::write_cache(&mut cache.suffix.key, key, position);
     B::write_cache(&mut cache.suffix.value, value, position);
     let visible = position + tokens;
-    let hidden = |_, token, index| index > position + token;
     let suffix = Own {
-        hidden: (tokens > 1).then(|| hidden_mask(&query, visible, hidden)),
+        hidden: (tokens > 1).then(|| hidden_mask(&query, visible, |_, token| position + token + 1)),
         ..Own::beginning(&cache.suffix, visible)
     };
     attend_shared(query, &cache.prompt, vec![suffix], attention)
@@ -81,7 +80,7 @@ pub fn expert_attention<B: Backend>(
     if longest > 0 {
         let ragged = lengths.iter().any(|&length| length < longest);
         own.push(Own {
-            hidden: ragged.then(|| hidden_mask(&query, longest, |row, _, index| index >= lengths[row])),
+            hidden: ragged.then(|| hidden_mask(&query, longest, |row, _| lengths[row])),
             ..Own::beginning(&cache.suffix, longest)
         });
     }
@@ -150,22 +149,22 @@ fn rows<B: Backend>(x: Tensor<B, 3>, rows: usize) -> Tensor<B, 4> {
     x.reshape([rows, tokens / rows, heads, head_dim]).swap_dims(1, 2)
 }
 
-/// A mask `[rows, 1, tokens, context]` that is true where `hidden(row, token, index)`.
+/// A mask `[rows, 1, tokens, context]` that is true from position `first(row, token)` on.
 fn hidden_mask<B: Backend>(
     query: &Tensor<B, 4>,
     context: usize,
-    hidden: impl Fn(usize, usize, usize) -> bool,
+    first: impl Fn(usize, usize) -> usize,
 ) -> Tensor<B, 4, Bool> {
     let [rows, _, tokens, _] = query.dims();
-    let mut values = Vec::with_capacity(rows * tokens * context);
-    for row in 0..rows {
-        for token in 0..tokens {
-            values.extend((0..context).map(|index| i32::from(hidden(row, token, index))));
-        }
-    }
-    let data = TensorData::new(values, [rows, 1, tokens, context]);
-    // Through integers: not every backend takes booleans from the host.
-    Tensor::<B, 4, Int>::from_data(data, &query.device()).equal_elem(1)
+    let device = query.device();
+    let firsts: Vec<i32> = (0..rows * tokens)
+        .map(|token| first(token / tokens, token % tokens) as i32)
+        .collect();
+    let firsts = Tensor::<B, 4, Int>::from_data(TensorData::new(firsts, [rows, 1, tokens, 1]), &device);
+    let positions = Tensor::<B, 1, Int>::arange(0..context as i64, &device).reshape([1, 1, 1, context]);
+    // Compared on the device: not every backend takes booleans from the host, and a prompt's mask has millions of them.
+    let shape = [rows, 1, tokens, context];
+    positions.expand(shape).greater_equal(firsts.expand(shape))
 }
 
 /// Softmax attention of `[rows, heads, tokens, head_dim]` queries over grouped keys and values; returns
@@ -303,4 +302,35 @@ fn by_row<B: Backend>(x: Tensor<B, 4>, rows: usize) -> Tensor<B, 4> {
     x.reshape([clips, groups, samples, queries / samples, width])
         .swap_dims(1, 2)
         .reshape([rows, groups, queries / samples, width])
+}
+
+#[cfg(all(test, any(feature = "flex", feature = "candle")))]
+mod tests {
+    use super::*;
+
+    fn masks<B: Backend>() {
+        let query = Tensor::<B, 4>::zeros([2, 3, 2, 4], &B::Device::default());
+        let mask = |context, first: fn(usize, usize) -> usize| {
+            let mask = hidden_mask(&query, context, first);
+            assert_eq!(mask.dims(), [2, 1, 2, context]);
+            mask.int().into_data().iter::<i64>().collect::<Vec<i64>>()
+        };
+        let causal = [0, 1, 1, 0, 0, 1];
+        assert_eq!(mask(3, |_, token| token + 1), [causal, causal].concat());
+        assert_eq!(mask(2, |row, _| row), [1, 1, 1, 1, 0, 1, 0, 1]);
+        assert_eq!(mask(1, |_, _| 5), [0; 4]);
+    }
+
+    #[cfg(feature = "flex")]
+    #[test]
+    fn masks_hide_what_follows() {
+        masks::<crate::instances::Flex>();
+    }
+
+    /// Candle takes no booleans from the host.
+    #[cfg(feature = "candle")]
+    #[test]
+    fn masks_hide_what_follows_on_candle() {
+        masks::<crate::instances::Candle>();
+    }
 }

@@ -7,8 +7,7 @@ use crate::device::{BackendKind, Device, Found};
 
 /// NVIDIA's GPUs; none where the driver's library is missing.
 pub(crate) fn list() -> Vec<Found> {
-    // SAFETY: only asks whether the driver's library can be loaded.
-    if !unsafe { sys::is_culib_present() } || result::init().is_err() {
+    if !super::cuda_libraries::has_driver() || result::init().is_err() {
         return Vec::new();
     }
     (0..result::device::get_count().unwrap_or(0))

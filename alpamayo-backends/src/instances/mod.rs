@@ -4,12 +4,16 @@
 pub(crate) mod adapters;
 #[cfg(feature = "candle")]
 pub(crate) mod candle;
+#[cfg(feature = "candle-cuda")]
+mod candle_cuda;
 #[cfg(feature = "cubecl")]
 mod cube;
 #[cfg(feature = "cuda")]
 mod cuda;
 #[cfg(feature = "cuda")]
 pub(crate) mod cuda_devices;
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda_libraries;
 #[cfg(feature = "flex")]
 mod flex;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]

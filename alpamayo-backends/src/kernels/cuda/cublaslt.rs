@@ -20,6 +20,7 @@ use cudarc::driver::sys::{CUresult, CUstream};
 use super::buffers::{self, is_of_this_stream};
 use super::client_stream::client_stream;
 use super::stream::OrderedStream;
+use crate::instances::cuda_libraries;
 use crate::kernels::linear::LibraryProduct;
 use crate::kernels::product::{Element, StoredWeight};
 use crate::kernels::quantized;
@@ -141,8 +142,7 @@ unsafe impl Send for Library {}
 
 impl Library {
     fn open(index: usize) -> Option<Self> {
-        // SAFETY: only asks whether the library can be loaded.
-        if !unsafe { sys::is_culib_present() } {
+        if !cuda_libraries::has_products() {
             return None;
         }
         let stream = OrderedStream::new(i32::try_from(index).ok()?)?;

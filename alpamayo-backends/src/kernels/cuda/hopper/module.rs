@@ -10,7 +10,7 @@ use burn_cuda::CudaDevice;
 use cudarc::driver::{result, sys};
 use cudarc::nvrtc;
 
-use crate::instances::kernel_cache;
+use crate::instances::{cuda_libraries, kernel_cache};
 
 /// What one compiled function is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -209,14 +209,12 @@ fn keep(path: &Path, binary: &[u8]) {
 
 /// The compiler's version, or `None` where it is missing.
 fn compiler() -> Option<(i32, i32)> {
-    let mut version = (0, 0);
-    // SAFETY: only asks whether the library can be loaded, then for its version.
-    unsafe {
-        if !nvrtc::sys::is_culib_present() {
-            return None;
-        }
-        nvrtc::sys::nvrtcVersion(&mut version.0, &mut version.1).result().ok()?;
+    if !cuda_libraries::has_compiler() {
+        return None;
     }
+    let mut version = (0, 0);
+    // SAFETY: only asks the library for its version.
+    unsafe { nvrtc::sys::nvrtcVersion(&mut version.0, &mut version.1).result().ok()? };
     Some(version)
 }
 
