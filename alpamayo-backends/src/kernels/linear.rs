@@ -103,12 +103,20 @@ pub fn norm_gate_up<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolEl
         return tensor(multiply(x, &gated));
     }
     let dtype = operand_type(tokens, &product);
-    let x = normalize_rows(&x, norm, dtype);
-    match Kernel::choose(tokens, &product) {
-        Kernel::Matvec => tensor(matvec(&x, &gated)),
-        Kernel::Streamed => tensor(streamed(&x, &gated, dtype)),
+    tensor(gated_product(normalize_rows(&x, norm, dtype), product, dtype))
+}
+
+/// The gated product of normalised rows.
+fn gated_product<R: KernelRuntime>(x: CubeTensor<R>, product: Product<R>, dtype: DType) -> CubeTensor<R> {
+    let gated = Product {
+        gated: true,
+        ..product.clone()
+    };
+    match Kernel::choose(extents(&x).0, &product) {
+        Kernel::Matvec => matvec(&x, &gated),
+        Kernel::Streamed => streamed(&x, &gated, dtype),
         Kernel::Many if !R::has_library(&x.device) && is_cooperative(&x, &product) => {
-            tensor(cooperative::matmul(&x, &gated, dtype))
+            cooperative::matmul(&x, &gated, dtype)
         }
         Kernel::Many => {
             let projected = R::library_product(&LibraryProduct {
@@ -116,7 +124,7 @@ pub fn norm_gate_up<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolEl
                 product: &product,
                 dtype,
             });
-            tensor(gate(&projected.unwrap_or_else(|| tiles(x, &product, dtype))))
+            gate(&projected.unwrap_or_else(|| tiles(x, &product, dtype)))
         }
     }
 }
@@ -129,6 +137,9 @@ pub fn project_add_norm_project<R: KernelRuntime, F: FloatElement, I: IntElement
     norm: &Norm<Cube<R, F, I, BT>>,
     next: &Linear<Cube<R, F, I, BT>>,
 ) -> [Tensor<Cube<R, F, I, BT>, 2>; 2] {
+    if let Some(([sum, normalised], product)) = added_and_normalised(&x, linear, &residual, norm, next) {
+        return [tensor(sum), tensor(multiply_into(normalised, &product, DType::BF16))];
+    }
     let sum = project_add(x, linear, residual);
     let projected = norm_project(sum.clone(), norm, next, Activation::None);
     [sum, projected]
@@ -142,9 +153,40 @@ pub fn project_add_norm_gate_up<R: KernelRuntime, F: FloatElement, I: IntElement
     norm: &Norm<Cube<R, F, I, BT>>,
     gate_up: &Linear<Cube<R, F, I, BT>>,
 ) -> [Tensor<Cube<R, F, I, BT>, 2>; 2] {
+    if let Some(([sum, normalised], product)) = added_and_normalised(&x, linear, &residual, norm, gate_up) {
+        return [tensor(sum), tensor(gated_product(normalised, product, DType::BF16))];
+    }
     let sum = project_add(x, linear, residual);
     let gated = norm_gate_up(sum.clone(), norm, gate_up);
     [sum, gated]
+}
+
+/// The first product with its residual and, as bf16, its rows normalised, where cooperative matrices leave it in parts to be summed;
+/// and the second product.
+fn added_and_normalised<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement>(
+    x: &Tensor<Cube<R, F, I, BT>, 2>,
+    linear: &Linear<Cube<R, F, I, BT>>,
+    residual: &Tensor<Cube<R, F, I, BT>, 2>,
+    norm: &Norm<Cube<R, F, I, BT>>,
+    next: &Linear<Cube<R, F, I, BT>>,
+) -> Option<([CubeTensor<R>; 2], Product<R>)> {
+    let Norm::Rms(norm) = norm else { return None };
+    let tokens = x.dims()[0];
+    if R::has_library(&x.device()) {
+        return None;
+    }
+    let of_many = |linear| {
+        Product::new(linear, Activation::None)
+            .filter(|it| Kernel::choose(tokens, it) == Kernel::Many && cooperative::takes(it))
+    };
+    let first = Product {
+        residual: Some(full(residual.clone())),
+        ..of_many(linear)?
+    };
+    let second = of_many(next)?;
+    let x = operand(float(x.clone()), &first);
+    let weight = float(norm.weight.val());
+    Some((cooperative::matmul_norm(&x, &first, &weight, norm.epsilon)?, second))
 }
 
 /// The product of a linear layer with so many rows; a weight of few bits is widened first where neither its kernels nor a library

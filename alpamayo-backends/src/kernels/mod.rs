@@ -32,6 +32,7 @@ mod rows;
 mod sample;
 mod store;
 pub mod streamed;
+mod sum_norm;
 mod tensors;
 #[cfg(all(test, feature = "wgpu", feature = "flex"))]
 mod tests;

@@ -71,20 +71,20 @@ pub fn normalize_rows<R: KernelRuntime, F: FloatElement, I: IntElement, BT: Bool
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct NormConfig {
+pub(super) struct NormConfig {
     /// Whether values are rounded to bf16, two per word.
     packed: bool,
     /// Units per plane, 0 where planes can't sum.
     plane: usize,
     /// Vectors per row.
-    vectors: usize,
+    pub vectors: usize,
     /// Units per row.
     units: usize,
 }
 
 impl NormConfig {
     /// As many units as divide a row evenly, a few vectors each.
-    fn new(vectors: usize, plane: usize, packed: bool) -> Self {
+    pub fn new(vectors: usize, plane: usize, packed: bool) -> Self {
         let even = (1..=UNITS / plane.max(1)).rev().map(|planes| planes * plane);
         let even = even.filter(|&units| units >= UNITS / 4 && vectors.is_multiple_of(units));
         Self {
@@ -95,8 +95,13 @@ impl NormConfig {
         }
     }
 
+    /// Units per row.
+    pub fn units(&self) -> usize {
+        self.units
+    }
+
     /// Vectors that a unit keeps in registers.
-    fn kept(&self) -> usize {
+    pub fn kept(&self) -> usize {
         self.vectors.div_ceil(self.units)
     }
 
@@ -170,7 +175,7 @@ fn norm_rows<V: Size, W: Size>(
 
 /// Whether there is a vector `index` in a row, which needs no look where all rounds are whole.
 #[cube]
-fn is_inside(index: usize, #[comptime] config: NormConfig) -> bool {
+pub(super) fn is_inside(index: usize, #[comptime] config: NormConfig) -> bool {
     if comptime!(config.is_even()) {
         true.runtime()
     } else {
@@ -179,7 +184,7 @@ fn is_inside(index: usize, #[comptime] config: NormConfig) -> bool {
 }
 
 #[cube]
-fn horizontal<V: Size>(vector: Vector<f32, V>) -> f32 {
+pub(super) fn horizontal<V: Size>(vector: Vector<f32, V>) -> f32 {
     let mut sum = 0.0f32;
     #[unroll]
     for i in 0..V::value() {
@@ -190,7 +195,7 @@ fn horizontal<V: Size>(vector: Vector<f32, V>) -> f32 {
 
 /// The sum over all units of the cube, for every one of them.
 #[cube]
-fn cube_sum(shared: &mut SharedMemory<f32>, value: f32, #[comptime] config: NormConfig) -> f32 {
+pub(super) fn cube_sum(shared: &mut SharedMemory<f32>, value: f32, #[comptime] config: NormConfig) -> f32 {
     sync_cube();
     let mut sum = 0.0f32;
     if comptime!(config.plane > 0) {

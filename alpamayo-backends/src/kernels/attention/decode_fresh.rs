@@ -153,7 +153,7 @@ fn prepare(
 
 /// Four values from pair `at` on.
 #[cube]
-fn quad_of(pairs: &Array<Vector<f32, Const<2>>>, at: usize) -> Quad {
+pub(super) fn quad_of(pairs: &Array<Vector<f32, Const<2>>>, at: usize) -> Quad {
     let (low, high) = (pairs[at], pairs[at + 1]);
     let mut quad = Quad::empty();
     #[unroll]

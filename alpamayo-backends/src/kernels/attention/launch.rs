@@ -328,6 +328,7 @@ impl<R: CubeRuntime> Launch<'_, R> {
                 self.tensor_core(config, cubes)
             }
             Plan::Cooperative {
+                heads,
                 planes,
                 tiles,
                 keys,
@@ -335,6 +336,7 @@ impl<R: CubeRuntime> Launch<'_, R> {
             } => {
                 let config = CooperativeConfig {
                     problem: self.problem,
+                    heads,
                     planes,
                     tiles,
                     keys,

@@ -1,16 +1,19 @@
 //! Launches of the attentions on matrix units: a cube serves one query head.
 
+use burn::tensor::DType;
 use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 use cubecl::prelude::*;
+use half::bf16;
 
-use super::cooperative::{CooperativeConfig, cooperative};
-use super::launch::{Launch, Parts, array};
+use super::cooperative::{CooperativeConfig, HEAD_DIM, cooperative, cooperative_fresh};
+use super::launch::{Launch, Parts, Prepare, array};
+use super::plan::Plan;
 use super::tensor_core::{TensorCoreConfig, tensor_core};
 
 impl<R: CubeRuntime> Launch<'_, R> {
     pub(super) fn tensor_core(&self, config: TensorCoreConfig, cubes_per_processor: usize) -> CubeTensor<R> {
         let config = config.fitted(self.client.properties().hardware.max_shared_memory_size);
-        let (parts, count) = self.blocks(config.queries(), config.keys, cubes_per_processor);
+        let (parts, count) = self.blocks(1, config.queries(), config.keys, cubes_per_processor);
         let [sums, statistics] = self.results(&parts, config.pack_output);
         // SAFETY: the kernel stays within the extents.
         unsafe {
@@ -31,7 +34,7 @@ impl<R: CubeRuntime> Launch<'_, R> {
 
     pub(super) fn cooperative(&self, config: CooperativeConfig, cubes_per_processor: usize) -> CubeTensor<R> {
         let config = config.fitted(self.client.properties().hardware.max_shared_memory_size);
-        let (parts, count) = self.blocks(config.queries(), config.keys, cubes_per_processor);
+        let (parts, count) = self.blocks(config.heads, config.queries(), config.keys, cubes_per_processor);
         let [sums, statistics] = self.results(&parts, config.pack_output);
         // SAFETY: the kernel stays within the extents.
         unsafe {
@@ -50,10 +53,82 @@ impl<R: CubeRuntime> Launch<'_, R> {
         self.finish(sums, statistics, &parts, true)
     }
 
-    /// The split of the keys and the cubes for blocks of so many queries of one head.
-    fn blocks(&self, queries: usize, keys: usize, cubes_per_processor: usize) -> (Parts, CubeCount) {
+    /// As [`Self::cooperative`] of rows that are prepared where they are attended to.
+    pub(super) fn cooperative_fresh(
+        &self,
+        prepare: &Prepare<'_, R>,
+        config: CooperativeConfig,
+        cubes_per_processor: usize,
+    ) -> CubeTensor<R> {
+        match prepare.qkv.dtype {
+            DType::BF16 => self.cooperative_fresh_as::<bf16>(prepare, config, cubes_per_processor),
+            _ => self.cooperative_fresh_as::<f32>(prepare, config, cubes_per_processor),
+        }
+    }
+
+    fn cooperative_fresh_as<E: Float + CubeElement>(
+        &self,
+        prepare: &Prepare<'_, R>,
+        config: CooperativeConfig,
+        cubes_per_processor: usize,
+    ) -> CubeTensor<R> {
+        let (parts, count) = self.blocks(config.heads, config.queries(), config.keys, cubes_per_processor);
+        let [sums, statistics] = self.results(&parts, false);
+        // SAFETY: the kernel stays within the extents.
+        unsafe {
+            cooperative_fresh::launch_unchecked::<E, R>(
+                self.client,
+                count,
+                CubeDim::new_2d(32, config.planes as u32),
+                array(&prepare.qkv.handle, 4 * size_of::<E>()),
+                prepare.tables(),
+                self.sources(),
+                self.extents(&parts),
+                array(&sums, 16),
+                array(&statistics, 4),
+                (prepare.qkv.meta.strides()[0] / 4) as u32,
+                config,
+            );
+        }
+        self.finish(sums, statistics, &parts, true)
+    }
+
+    /// The tile of a plan for action tokens that are prepared where they are attended to, which takes rows a few quads apart, heads of
+    /// one size, and a suffix that has room for a token.
+    pub(super) fn fresh_config(&self, prepare: &Prepare<'_, R>, plan: Plan) -> Option<(CooperativeConfig, usize)> {
+        let Plan::Cooperative {
+            heads,
+            planes,
+            tiles,
+            keys,
+            cubes,
+        } = plan
+        else {
+            return None;
+        };
+        let config = CooperativeConfig {
+            problem: self.problem,
+            heads,
+            planes,
+            tiles,
+            keys,
+            pack_output: false,
+        };
+        let fits = config.shared_bytes() <= self.client.properties().hardware.max_shared_memory_size;
+        let takes = fits
+            && self.problem.head_dim == HEAD_DIM
+            && [2, 4, 8].contains(&planes)
+            && prepare.norms.is_some()
+            && matches!(prepare.qkv.dtype, DType::BF16 | DType::F32)
+            && prepare.qkv.meta.strides()[0].is_multiple_of(4)
+            && self.suffix.as_ref().is_some_and(|suffix| suffix.entry_stride > 0);
+        takes.then_some((config, cubes))
+    }
+
+    /// The split of the keys and the cubes for so many heads per cube and queries of each.
+    fn blocks(&self, heads: usize, queries: usize, keys: usize, cubes_per_processor: usize) -> (Parts, CubeCount) {
         let blocks = self.tokens.div_ceil(queries);
-        let cubes = self.entries * self.samples * self.problem.heads;
+        let cubes = self.entries * self.samples * self.problem.heads / heads;
         let parts = self.parts(cubes * blocks, keys, cubes_per_processor);
         let slots = parts.count + parts.tails;
         (parts, CubeCount::Static(cubes as u32, blocks as u32, slots as u32))

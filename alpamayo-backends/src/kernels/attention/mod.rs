@@ -367,6 +367,10 @@ pub fn expert_with<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolEle
             return tensor(output);
         }
     }
+    let fresh = launch(prepare.qkv.handle.clone(), None);
+    if let Some((config, cubes)) = fresh.fresh_config(&prepare, common) {
+        return tensor(fresh.cooperative_fresh(&prepare, config, cubes));
+    }
     let own = Buffers::empty(&prepare.qkv.client, shape, prompt.packed);
     let query = prepare.launch(&own);
     tensor(launch(query, Some(own)).launch(common))

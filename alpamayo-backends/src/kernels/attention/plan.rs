@@ -44,7 +44,9 @@ pub enum Plan {
     },
     /// Matrix units that are reached by cooperative matrices, on bf16 queries, keys and values.
     Cooperative {
-        /// Planes per cube.
+        /// Query heads per cube, all of one key-value head.
+        heads: usize,
+        /// Planes per cube, a multiple of its heads.
         planes: usize,
         /// Rows of 16 queries per plane.
         tiles: usize,
@@ -74,6 +76,7 @@ impl Plan {
             }
         } else if packed && has_cooperative_matrices(client) {
             Self::Cooperative {
+                heads: 1,
                 planes: 8,
                 tiles: 1,
                 keys: 16,
@@ -88,6 +91,7 @@ impl Plan {
     pub fn whole<R: CubeRuntime>(client: &ComputeClient<R>, packed: bool) -> Self {
         if packed && !has_tensor_cores(client) && has_cooperative_matrices(client) {
             return Self::Cooperative {
+                heads: 1,
                 planes: 8,
                 tiles: 1,
                 keys: 32,
@@ -124,6 +128,7 @@ impl Plan {
             }
         } else if packed && has_cooperative_matrices(client) {
             Self::Cooperative {
+                heads: 1,
                 planes: 4,
                 tiles: 1,
                 keys: 48,

@@ -148,10 +148,10 @@ impl Queries {
     }
 }
 
-/// The queries of one cube that serves a single query head, and their keys.
+/// The queries of one cube that serves a query head, or several of one key-value head, and their keys.
 #[derive(CubeType, Clone, Copy)]
 pub(super) struct HeadQueries {
-    /// Query head.
+    /// First query head.
     pub head: usize,
     /// The row's first token among all.
     pub start: usize,
@@ -169,16 +169,18 @@ pub(super) struct HeadQueries {
 
 #[cube]
 impl HeadQueries {
-    /// The queries of the current cube `(row · heads, block of queries from the last, part of the keys)`, so many per block: the
-    /// longest rows of a causal mask first.
+    /// The queries of the current cube `(row · groups of heads, block of queries from the last, part of the keys)`, so many heads per
+    /// group, so many queries per block: the longest rows of a causal mask first.
     pub fn of_cube(
         sources: &Sources,
         extents: &Extents,
+        #[comptime] heads: usize,
         #[comptime] block: usize,
         #[comptime] problem: Problem,
     ) -> HeadQueries {
-        let row = CUBE_POS_X as usize / problem.heads;
-        let head = CUBE_POS_X as usize % problem.heads;
+        let groups = comptime!(problem.heads / heads);
+        let row = CUBE_POS_X as usize / groups;
+        let head = CUBE_POS_X as usize % groups * heads;
         let entry = row / extents.samples as usize;
         let sample = row % extents.samples as usize;
         let tokens = tokens_of(sources, extents, entry, problem);

@@ -110,7 +110,7 @@ pub(super) fn tensor_core(
     #[comptime] config: TensorCoreConfig,
 ) {
     let problem = comptime!(config.problem);
-    let queries = HeadQueries::of_cube(sources, extents, comptime!(config.queries()), problem);
+    let queries = HeadQueries::of_cube(sources, extents, 1usize, comptime!(config.queries()), problem);
     if queries.is_empty {
         terminate!();
     }

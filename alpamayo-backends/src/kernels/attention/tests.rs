@@ -289,6 +289,7 @@ fn has_matrix_units() -> bool {
 fn cooperative_plan() -> impl Strategy<Value = super::Plan> {
     (1usize..=8, 1usize..=2, 1usize..=4, 1usize..=3).prop_map(|(planes, tiles, columns, cubes)| {
         super::Plan::Cooperative {
+            heads: 1,
             planes,
             tiles,
             keys: 16 * columns,
@@ -320,7 +321,7 @@ proptest! {
         }
         let case = Case { packed: true, ..case };
         let actual = expert::<Gpu>(&case, |q, a, n, r, c, l| {
-            let plan = super::Plan::Cooperative { planes: 4, tiles: 1, keys: 32, cubes: 2 };
+            let plan = super::Plan::Cooperative { heads: 1, planes: 4, tiles: 1, keys: 32, cubes: 2 };
             super::expert_with(plan, q, a, n, r, c, l)
         });
         let expected = expert::<Flex>(&case, definition::expert_attention);

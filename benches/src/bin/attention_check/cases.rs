@@ -78,22 +78,23 @@ fn tiles(cubes: usize) -> Vec<Plan> {
 
 /// The same for cooperative matrices.
 fn cooperative_tiles(cubes: usize) -> Vec<Plan> {
-    let tile = |planes, tiles, keys| Plan::Cooperative {
+    let tile = |heads, planes, tiles, keys| Plan::Cooperative {
+        heads,
         planes,
         tiles,
         keys,
         cubes,
     };
     vec![
-        tile(4, 1, 32),
-        tile(4, 1, 48),
-        tile(8, 1, 32),
-        tile(8, 1, 16),
-        tile(9, 1, 16),
-        tile(12, 1, 16),
-        tile(15, 1, 16),
-        tile(16, 1, 16),
-        tile(4, 2, 32),
+        tile(1, 4, 1, 32),
+        tile(1, 4, 1, 48),
+        tile(1, 8, 1, 32),
+        tile(1, 8, 1, 16),
+        tile(1, 9, 1, 16),
+        tile(1, 12, 1, 16),
+        tile(1, 15, 1, 16),
+        tile(1, 16, 1, 16),
+        tile(1, 4, 2, 32),
     ]
 }
 
@@ -468,10 +469,11 @@ fn short(plan: Plan) -> String {
             }
         }
         Plan::Cooperative {
+            heads,
             planes,
             tiles,
             keys,
             cubes,
-        } => format!("cooperative p{planes} t{tiles} k{keys} c{cubes}"),
+        } => format!("cooperative h{heads} p{planes} t{tiles} k{keys} c{cubes}"),
     }
 }

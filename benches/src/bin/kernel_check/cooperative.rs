@@ -18,6 +18,7 @@ fn tiles(tokens: usize) -> Vec<Tile> {
         planes,
         depth,
         stages,
+        ahead: 1,
         parts,
     };
     let tile = |tokens, rows, planes, depth, stages| in_parts(tokens, rows, planes, depth, stages, usize::MAX);
@@ -100,6 +101,7 @@ pub fn run<R: KernelRuntime>(device: &R::Device, options: &Options) {
                 planes: [p, q],
                 depth,
                 stages,
+                ahead,
                 parts,
             } = tile;
             let most = if parts == usize::MAX {
@@ -107,7 +109,7 @@ pub fn run<R: KernelRuntime>(device: &R::Device, options: &Options) {
             } else {
                 parts.to_string()
             };
-            let name = format!("{t}x{r} {p}x{q} {depth}x{stages}/{most} {dtype:?}");
+            let name = format!("{t}x{r} {p}x{q} {depth}x{stages}+{ahead}/{most} {dtype:?}");
             let work = Work::Operations(2 * tokens * rows * columns);
             row(&name, &shape, times, work, relative_error(&pairs));
         }

@@ -8,11 +8,13 @@
 //! product on tensor cores: row tiles, unroll, splits, groups), `wide` (the same product in tiles of many weight rows that share the rows
 //! of `x`), `quantized` (8 and 4 bits: cuts of the integer product, or of the matrix-vector kernel where there are no such tensor cores,
 //! for a few rows, of the streamed one for 64, and with `--all` what many rows call; an integer variant is splits, groups, rounds, 0),
-//! `fused` (what is fused around them), `library` and `cooperative` (large products), `rows` (norms, gates, random weights),
+//! `fused` (what is fused around them), `library` and `cooperative` (large products), `flow` (what a
+//! layer of a flow step launches on cooperative matrices: time on the device alone and with the host's), `rows` (norms, gates, random weights),
 //! `sample` (drawing tokens). All of them without a name; `--all` prints every variant.
 //! `--divide 16` takes a sixteenth of every extent, for devices without memory or speed.
 
 mod cooperative;
+mod flow;
 mod fused;
 mod library;
 mod matvec;
@@ -53,6 +55,7 @@ fn run<R: KernelRuntime>(options: &Options) {
         ("fused", fused::run::<R>),
         ("library", library::run::<R>),
         ("cooperative", cooperative::run::<R>),
+        ("flow", flow::run::<R>),
         ("rows", rows::run::<R>),
         ("sample", sample::run::<R>),
     ] {

@@ -128,6 +128,35 @@ pub fn time<R: KernelRuntime, T>(device: &R::Device, mut launch: impl FnMut(usiz
     )
 }
 
+/// Seconds per launch on the device alone: so many launches are submitted at once that it doesn't wait for the host.
+pub fn device_seconds<R: KernelRuntime, T: Send + 'static>(
+    device: &R::Device,
+    mut launch: impl FnMut(usize) -> T + Send,
+) -> f64 {
+    const LAUNCHES: usize = 10;
+    let client = R::client(device);
+    let start = Instant::now();
+    while start.elapsed().as_millis() < 30 {
+        // A device that had nothing to do is slow at first.
+        (0..LAUNCHES).for_each(|index| drop(launch(index)));
+        Cube::<R>::sync(device).expect("the device finishes its work");
+    }
+    let mut seconds = f64::MAX;
+    for round in 0..6 {
+        Cube::<R>::sync(device).expect("the device finishes its work");
+        let launches = || {
+            (0..LAUNCHES)
+                .map(|index| launch(round * LAUNCHES + index))
+                .collect::<Vec<_>>()
+        };
+        let (results, profile) = client.profile(launches, "launches").expect("the device has a clock");
+        drop(results);
+        let ticks = cubecl::future::block_on(profile.resolve());
+        seconds = seconds.min(ticks.duration().as_secs_f64() / LAUNCHES as f64);
+    }
+    seconds
+}
+
 /// Enough random bf16 weights that a round over them doesn't stay in a cache.
 pub fn weights<R: KernelRuntime>(rows: usize, columns: usize, device: &R::Device) -> Vec<Weight<Cube<R>>> {
     weights_in::<R>(WeightFormat::Bf16, rows, columns, device)

@@ -7,7 +7,9 @@ use crate::kernels::cooperative::{PLANE, SIDE};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(in crate::kernels::attention) struct CooperativeConfig {
     pub problem: Problem,
-    /// Planes per cube.
+    /// Query heads per cube, all of one key-value head.
+    pub heads: usize,
+    /// Planes per cube, a multiple of its heads.
     pub planes: usize,
     /// Rows of 16 queries per plane.
     pub tiles: usize,
@@ -18,9 +20,14 @@ pub(in crate::kernels::attention) struct CooperativeConfig {
 }
 
 impl CooperativeConfig {
-    /// Queries per cube.
-    pub fn queries(&self) -> usize {
+    /// Rows of queries per cube.
+    pub(super) fn rows(&self) -> usize {
         self.planes * self.tiles * SIDE
+    }
+
+    /// Queries of each of the cube's heads.
+    pub fn queries(&self) -> usize {
+        self.rows() / self.heads
     }
 
     /// Chunks of a head.
@@ -64,9 +71,9 @@ impl CooperativeConfig {
     }
 
     /// Shared memory of a cube, in bytes.
-    pub(super) fn shared_bytes(&self) -> usize {
+    pub fn shared_bytes(&self) -> usize {
         let stage = 2 * self.keys * self.stride();
-        let rows = self.queries() * (self.score_stride() + self.weight_stride());
+        let rows = self.rows() * (self.score_stride() + self.weight_stride());
         16 * (stage + rows) + 4
     }
 
@@ -75,8 +82,8 @@ impl CooperativeConfig {
         while self.shared_bytes() > limit && self.keys > SIDE {
             self.keys -= SIDE;
         }
-        while self.shared_bytes() > limit && self.planes > 1 {
-            self.planes -= 1;
+        while self.shared_bytes() > limit && self.planes > self.heads {
+            self.planes -= self.heads;
         }
         self
     }
@@ -100,9 +107,10 @@ mod tests {
                 own: false,
                 ragged: false,
             };
-            for (planes, tiles, keys) in [(4, 1, 32), (4, 1, 48), (8, 1, 32), (4, 2, 32)] {
+            for (heads, planes, tiles, keys) in [(1, 4, 1, 32), (1, 4, 1, 48), (2, 8, 1, 32), (1, 4, 2, 32)] {
                 let config = CooperativeConfig {
                     problem,
+                    heads,
                     planes,
                     tiles,
                     keys,
@@ -110,7 +118,7 @@ mod tests {
                 };
                 let fitted = config.fitted(48 << 10);
                 assert!(fitted.shared_bytes() <= 48 << 10, "{fitted:?}");
-                assert!(fitted.planes > 0 && fitted.keys.is_multiple_of(SIDE), "{fitted:?}");
+                assert!(fitted.queries() > 0 && fitted.keys.is_multiple_of(SIDE), "{fitted:?}");
             }
         }
     }

@@ -34,47 +34,77 @@ pub(super) fn load_queries(
     queries: &HeadQueries,
     #[comptime] config: CooperativeConfig,
 ) -> Sequence<Matrix<bf16>> {
+    let kept = no_queries(config);
+    let chunks = comptime!(config.chunks());
+    let units = comptime!(config.units());
+    let rows = comptime!(2 * config.keys);
+    let count = comptime!(rows * config.chunks());
+    #[unroll]
+    for pass in 0..comptime!(config.rows().div_ceil(2 * config.keys)) {
+        #[unroll]
+        for step in 0..comptime!(count.div_ceil(units)) {
+            let place = step * units + UNIT_POS as usize;
+            if place < count {
+                let (local, column) = (place / chunks, place % chunks);
+                let (head, token) = query_of_row(queries, pass * rows + local, config);
+                let chunk = query[(token * config.problem.heads + head) * chunks + column];
+                store_chunk(&mut stages.tile, local * comptime!(config.stride()) + column, chunk);
+            }
+        }
+        sync_cube();
+        keep_queries(&kept, stages, pass, config);
+        sync_cube();
+    }
+    kept
+}
+
+/// The plane's left operands before they are loaded.
+#[cube]
+pub(super) fn no_queries(#[comptime] config: CooperativeConfig) -> Sequence<Matrix<bf16>> {
     let mut kept = Sequence::<Matrix<bf16>>::new();
     #[unroll]
     for _ in 0..comptime!(config.tiles * config.depth()) {
         // SAFETY: every plane's rows are in one of the passes, which loads them.
         kept.push(unsafe { Matrix::<bf16>::uninitialized(MatrixIdent::A, SIDE, SIDE, SIDE, MatrixLayout::RowMajor) });
     }
-    let chunks = comptime!(config.chunks());
-    let units = comptime!(config.units());
-    let rows = comptime!(2 * config.keys);
-    let count = comptime!(rows * config.chunks());
-    #[unroll]
-    for pass in 0..comptime!(config.queries().div_ceil(2 * config.keys)) {
-        #[unroll]
-        for step in 0..comptime!(count.div_ceil(units)) {
-            let place = step * units + UNIT_POS as usize;
-            if place < count {
-                let (local, column) = (place / chunks, place % chunks);
-                let token = queries.start + (queries.first + pass * rows + local).min(queries.tokens - 1);
-                let chunk = query[(token * config.problem.heads + queries.head) * chunks + column];
-                store_chunk(&mut stages.tile, local * comptime!(config.stride()) + column, chunk);
-            }
-        }
-        sync_cube();
-        #[unroll]
-        for tile in 0..config.tiles {
-            let row = first_row(tile, config);
-            if row / rows == pass {
-                #[unroll]
-                for step in 0..comptime!(config.depth()) {
-                    let at = 2 * (row % rows * comptime!(config.stride()) + comptime!(2 * step));
-                    cmma::load(
-                        kept.index(comptime!(tile * config.depth() + step)),
-                        &stages.tile.slice(at, at + comptime!(2 * SIDE * config.stride())),
-                        comptime!(8 * config.stride() as u32),
-                    );
-                }
-            }
-        }
-        sync_cube();
-    }
     kept
+}
+
+/// Loads the plane's left operands where their rows are in the stage in this pass.
+#[cube]
+pub(super) fn keep_queries(
+    kept: &Sequence<Matrix<bf16>>,
+    stages: &Stages,
+    #[comptime] pass: usize,
+    #[comptime] config: CooperativeConfig,
+) {
+    let rows = comptime!(2 * config.keys);
+    #[unroll]
+    for tile in 0..config.tiles {
+        let row = first_row(tile, config);
+        if row / rows == pass {
+            #[unroll]
+            for step in 0..comptime!(config.depth()) {
+                let at = 2 * (row % rows * comptime!(config.stride()) + comptime!(2 * step));
+                cmma::load(
+                    kept.index(comptime!(tile * config.depth() + step)),
+                    &stages.tile.slice(at, at + comptime!(2 * SIDE * config.stride())),
+                    comptime!(8 * config.stride() as u32),
+                );
+            }
+        }
+    }
+}
+
+/// The head of a row of the cube and the token among all, the last one past it.
+#[cube]
+pub(super) fn query_of_row(queries: &HeadQueries, row: usize, #[comptime] config: CooperativeConfig) -> (usize, usize) {
+    let row = row.min(comptime!(config.rows() - 1).runtime());
+    let token = queries.first + row % comptime!(config.queries());
+    (
+        queries.head + row / comptime!(config.queries()),
+        queries.start + token.min(queries.tokens - 1),
+    )
 }
 
 /// A step's keys, or its values, on their way; those past the last repeat it.
@@ -85,10 +115,10 @@ pub(super) fn fetch(
     next: &mut Array<Chunk>,
     begin: usize,
     #[comptime] values: bool,
+    #[comptime] tail: bool,
     #[comptime] config: CooperativeConfig,
 ) {
-    // One branch for all chunks: those of a prompt are then asked for together.
-    if comptime!(config.problem.split) && keys.tail {
+    if comptime!(tail) {
         #[unroll]
         for step in 0..comptime!(config.fetches()) {
             let (local, column) = place_in_tile(step, config);

@@ -25,9 +25,10 @@ pub(super) fn write(
     #[unroll]
     for tile in 0..config.tiles {
         let row = first_row(tile, config) + row_of_unit();
-        let token = queries.first + row;
+        let token = queries.first + row % comptime!(config.queries());
+        let head = queries.head + row / comptime!(config.queries());
         let all = rows.total[tile] + plane_shuffle_xor(rows.total[tile], 1u32);
-        let mut place = (queries.start + token) * config.problem.heads + queries.head;
+        let mut place = (queries.start + token) * config.problem.heads + head;
         let mut factor = 1.0f32 / all;
         if comptime!(config.problem.split) {
             place = place * (extents.prompt_splits as usize + 1) + queries.split;

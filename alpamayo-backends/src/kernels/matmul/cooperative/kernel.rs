@@ -19,6 +19,8 @@ pub(super) struct Results {
     pub packed: bool,
     /// Elements per vector: four, or one.
     pub vector: usize,
+    /// Whether every part of the columns ends with a round of steps.
+    pub whole: bool,
 }
 
 impl Results {
@@ -89,33 +91,38 @@ pub(super) fn cooperative<V: Size, W: Size>(
     for _ in 0..comptime!(tile.matrices()[0] * tile.matrices()[1]) {
         sums.push(zeros());
     }
-    let mut next = Array::<Chunk>::new(comptime!(tile.fetches(tile.tokens) + tile.fetches(tile.rows)));
+    // Chunk `n` of a step that is `n` steps away lies in slot `n % ahead`.
+    let mut next = Array::<Chunk>::new(comptime!(tile.ahead * tile.slot()));
     let mut begin = part * part_chunks;
-    fetch(x, weight, &mut next, &block, begin, results.gated, tile);
-    store(&mut stage, &next, 0usize, tile);
+    #[unroll]
+    for slot in 0..tile.ahead {
+        let first = begin + comptime!(slot * tile.width());
+        fetch(x, weight, &mut next, &block, first, slot, results.gated, tile);
+    }
+    store(&mut stage, &next, &block, begin, 0usize, 0usize, results.whole, tile);
+    let following = begin + comptime!(tile.ahead * tile.width());
+    fetch(x, weight, &mut next, &block, following, 0usize, results.gated, tile);
     sync_cube();
 
     let mut current = 0usize;
     while begin < block.end {
-        let more = begin + comptime!(tile.width()) < block.end;
-        if more {
-            let following = begin + comptime!(tile.width());
-            fetch(x, weight, &mut next, &block, following, results.gated, tile);
-        }
-        multiply(&stage, &sums, plane_token, plane_row, current, tile);
-        let mut other = 0usize;
-        if comptime!(tile.stages == 1) {
-            // Everybody has to have read the only stage.
+        #[unroll]
+        for turn in 0..tile.ahead {
+            multiply(&stage, &sums, plane_token, plane_row, current, tile);
+            if comptime!(tile.stages == 1) {
+                // Everybody has to have read the only stage.
+                sync_cube();
+            } else {
+                current = 1 - current;
+            }
+            let slot = comptime!((turn + 1) % tile.ahead);
+            let stored = begin + comptime!((turn + 1) * tile.width());
+            store(&mut stage, &next, &block, stored, slot, current, results.whole, tile);
+            let following = stored + comptime!(tile.ahead * tile.width());
+            fetch(x, weight, &mut next, &block, following, slot, results.gated, tile);
             sync_cube();
-        } else {
-            other = 1 - current;
         }
-        if more {
-            store(&mut stage, &next, other, tile);
-        }
-        sync_cube();
-        current = other;
-        begin += comptime!(tile.width());
+        begin += comptime!(tile.ahead * tile.width());
     }
 
     write(&sums, bias, residual, out, &block, part, results, tile);
@@ -283,7 +290,9 @@ fn multiply(
     }
 }
 
-/// Loads this unit's chunks of the step at chunk `begin`: of `x`, then of the weight; zeros from the part's end on.
+/// Asks for this unit's chunks of the step at chunk `begin`, of `x`, then of the weight; from the part's end on for its last chunk.
+///
+/// Nothing here depends on a condition: loads that do are waited for one by one.
 #[cube]
 fn fetch(
     x: &Array<Chunk>,
@@ -291,31 +300,33 @@ fn fetch(
     next: &mut Array<Chunk>,
     block: &Block,
     begin: usize,
+    #[comptime] slot: usize,
     #[comptime] gated: bool,
     #[comptime] tile: Tile,
 ) {
+    let column = (begin + unit_chunk(tile)).min(block.end - 1);
     #[unroll]
     for step in 0..comptime!(tile.fetches(tile.tokens)) {
-        let place = UNIT_POS as usize + comptime!(step * tile.units());
-        let column = begin + place % comptime!(tile.width());
-        let mut chunk = Chunk::new(0u32);
-        if column < block.end {
-            let token = (block.first_token + place / comptime!(tile.width())).min(block.tokens - 1);
-            chunk = x[token * block.chunks + column];
-        }
-        next[step] = chunk;
+        let token = (block.first_token + staged_row(step, tile)).min(block.tokens - 1);
+        next[comptime!(slot * tile.slot() + step)] = x[token * block.chunks + column];
     }
     #[unroll]
     for step in 0..comptime!(tile.fetches(tile.rows)) {
-        let place = UNIT_POS as usize + comptime!(step * tile.units());
-        let column = begin + place % comptime!(tile.width());
-        let mut chunk = Chunk::new(0u32);
-        if column < block.end {
-            let row = weight_row(place / comptime!(tile.width()), block, gated, tile);
-            chunk = weight[row * block.chunks + column];
-        }
-        next[comptime!(tile.fetches(tile.tokens) + step)] = chunk;
+        let row = weight_row(staged_row(step, tile), block, gated, tile);
+        next[comptime!(slot * tile.slot() + tile.fetches(tile.tokens) + step)] = weight[row * block.chunks + column];
     }
+}
+
+/// The chunk of a staged row that a unit loads.
+#[cube]
+fn unit_chunk(#[comptime] tile: Tile) -> usize {
+    UNIT_POS as usize % comptime!(tile.width())
+}
+
+/// The row of an operand's stage that a unit loads of.
+#[cube]
+fn staged_row(#[comptime] step: usize, #[comptime] tile: Tile) -> usize {
+    UNIT_POS as usize / comptime!(tile.width()) + comptime!(step * tile.units() / tile.width())
 }
 
 /// The weight row that is staged in row `local`, the last one past it: of a gated product, a plane's gates, then what they belong to.
@@ -332,27 +343,39 @@ fn weight_row(local: usize, block: &Block, #[comptime] gated: bool, #[comptime] 
     }
 }
 
-/// Puts the loaded chunks into stage `stage_index`.
+/// Puts the chunks of a slot, those at chunk `begin`, into stage `stage_index`: of `x`, zeros from the part's end on.
 #[cube]
-fn store(stage: &mut SharedMemory<Elements>, next: &Array<Chunk>, stage_index: usize, #[comptime] tile: Tile) {
+fn store(
+    stage: &mut SharedMemory<Elements>,
+    next: &Array<Chunk>,
+    block: &Block,
+    begin: usize,
+    #[comptime] slot: usize,
+    stage_index: usize,
+    #[comptime] whole: bool,
+    #[comptime] tile: Tile,
+) {
     let of_x = stage_index * comptime!(tile.tokens * tile.stride());
     let of_weight =
         comptime!(tile.stages * tile.tokens * tile.stride()) + stage_index * comptime!(tile.rows * tile.stride());
     #[unroll]
     for step in 0..comptime!(tile.fetches(tile.tokens)) {
-        let at = of_x + place_in_stage(step, tile);
-        store_chunk(stage, at, next[step]);
+        let mut chunk = next[comptime!(slot * tile.slot() + step)];
+        if comptime!(!whole) {
+            let inside = begin + unit_chunk(tile) < block.end;
+            chunk = chunk & Chunk::new(select(inside, u32::MAX, 0u32));
+        }
+        store_chunk(stage, of_x + place_in_stage(step, tile), chunk);
     }
     #[unroll]
     for step in 0..comptime!(tile.fetches(tile.rows)) {
-        let at = of_weight + place_in_stage(step, tile);
-        store_chunk(stage, at, next[comptime!(tile.fetches(tile.tokens) + step)]);
+        let chunk = next[comptime!(slot * tile.slot() + tile.fetches(tile.tokens) + step)];
+        store_chunk(stage, of_weight + place_in_stage(step, tile), chunk);
     }
 }
 
 /// Where a unit's chunk of a step lies in an operand's stage.
 #[cube]
 fn place_in_stage(#[comptime] step: usize, #[comptime] tile: Tile) -> usize {
-    let place = UNIT_POS as usize + comptime!(step * tile.units());
-    place / comptime!(tile.width()) * comptime!(tile.stride()) + place % comptime!(tile.width())
+    staged_row(step, tile) * comptime!(tile.stride()) + unit_chunk(tile)
 }

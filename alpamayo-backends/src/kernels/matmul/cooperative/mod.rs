@@ -15,6 +15,7 @@ use crate::kernels::cooperative::{PLANE, has_cooperative_matrices};
 use crate::kernels::finish::{Finish, finish};
 use crate::kernels::gate::gate;
 use crate::kernels::product::{Element, Following, Product};
+use crate::kernels::sum_norm::{SumNorm, sum_norm};
 use crate::kernels::tensors::{array, empty, extents, vector};
 use crate::layers::Activation;
 use kernel::Results;
@@ -41,11 +42,8 @@ pub fn matmul<R: CubeRuntime>(x: &CubeTensor<R>, product: &Product<R>, dtype: DT
 
 /// As [`matmul`] in given tiles.
 pub fn matmul_with<R: CubeRuntime>(x: &CubeTensor<R>, product: &Product<R>, dtype: DType, tile: Tile) -> CubeTensor<R> {
-    let (tokens, columns) = extents(x);
-    let rows = product.weight.rows;
-    let processors = x.client.properties().hardware.num_streaming_multiprocessors;
-    let parts = tile.parts((tokens, rows, columns), processors.unwrap_or(128) as usize);
-    if product.gated && (parts > 1 || product.bias.is_some() || !tile.takes_gate(rows)) {
+    let parts = parts(x, product, tile);
+    if product.gated && (parts > 1 || product.bias.is_some() || !tile.takes_gate(product.weight.rows)) {
         let plain = Product {
             gated: false,
             ..product.clone()
@@ -76,6 +74,54 @@ pub fn matmul_with<R: CubeRuntime>(x: &CubeTensor<R>, product: &Product<R>, dtyp
     finish(&in_parts(x, &plain, parts, DType::F32, tile), &after)
 }
 
+/// `product` with its residual added, f32, and its rows normalised, bf16, where several cubes share its columns: then one launch sums
+/// and normalises. There is neither a bias nor an activation.
+pub fn matmul_norm<R: CubeRuntime>(
+    x: &CubeTensor<R>,
+    product: &Product<R>,
+    weight: &CubeTensor<R>,
+    epsilon: f64,
+) -> Option<[CubeTensor<R>; 2]> {
+    let (tokens, columns) = extents(x);
+    matmul_norm_with(x, product, weight, epsilon, Tile::choose(tokens, columns))
+}
+
+/// As [`matmul_norm`] in given tiles.
+pub fn matmul_norm_with<R: CubeRuntime>(
+    x: &CubeTensor<R>,
+    product: &Product<R>,
+    weight: &CubeTensor<R>,
+    epsilon: f64,
+    tile: Tile,
+) -> Option<[CubeTensor<R>; 2]> {
+    let parts = parts(x, product, tile);
+    let residual = product.residual.as_ref()?;
+    if parts == 1 || product.bias.is_some() || product.activation != Activation::None {
+        return None;
+    }
+    let plain = Product {
+        residual: None,
+        ..product.clone()
+    };
+    Some(sum_norm(&SumNorm {
+        product: &in_parts(x, &plain, parts, DType::F32, tile),
+        parts,
+        residual,
+        weight,
+        epsilon,
+    }))
+}
+
+/// How many cubes share a block's columns.
+fn parts<R: CubeRuntime>(x: &CubeTensor<R>, product: &Product<R>, tile: Tile) -> usize {
+    let (tokens, columns) = extents(x);
+    let processors = x.client.properties().hardware.num_streaming_multiprocessors;
+    tile.parts(
+        (tokens, product.weight.rows, columns),
+        processors.unwrap_or(128) as usize,
+    )
+}
+
 /// The parts of the columns' sums one behind the other, `[parts · tokens, out]`.
 fn in_parts<R: CubeRuntime>(
     x: &CubeTensor<R>,
@@ -88,7 +134,7 @@ fn in_parts<R: CubeRuntime>(
     let weight = &product.weight;
     let outputs = product.out_features();
     let out = empty(x, parts * tokens, outputs, dtype);
-    let part_chunks = columns.div_ceil(tile.depth).div_ceil(parts) * tile.width();
+    let part_chunks = columns.div_ceil(tile.round()).div_ceil(parts) * tile.round() / 8;
     let vector = if vector(outputs) == 4 { 4 } else { 1 };
     // SAFETY: rows and columns are clamped or checked, results checked against the extents.
     unsafe {
@@ -119,6 +165,7 @@ fn in_parts<R: CubeRuntime>(
                 gated: product.gated,
                 packed: dtype == DType::BF16,
                 vector,
+                whole: columns.is_multiple_of(tile.round()),
             },
             tile,
         );

@@ -15,6 +15,8 @@ pub struct Tile {
     pub depth: usize,
     /// Stages of each operand, one or two.
     pub stages: usize,
+    /// Steps whose operands are on their way in registers.
+    pub ahead: usize,
     /// Most cubes that share a block's columns.
     pub parts: usize,
 }
@@ -32,6 +34,7 @@ impl Tile {
                 planes: [2, 2],
                 depth: 64,
                 stages: 2,
+                ahead: 1,
                 parts: usize::MAX,
             };
         }
@@ -43,6 +46,7 @@ impl Tile {
             planes: [2, 4],
             depth: if deep { 64 } else { 32 },
             stages: if deep { 1 } else { 2 },
+            ahead: 1,
             parts: usize::MAX,
         }
     }
@@ -85,20 +89,32 @@ impl Tile {
 
     /// Chunks that a unit stages of so many rows per step.
     pub(super) fn fetches(self, rows: usize) -> usize {
-        (rows * self.width()).div_ceil(self.units())
+        rows * self.width() / self.units()
+    }
+
+    /// Chunks that a unit stages of both operands per step.
+    pub(super) fn slot(self) -> usize {
+        self.fetches(self.tokens) + self.fetches(self.rows)
+    }
+
+    /// Columns of a round of steps, after which registers take up what they did before.
+    pub(super) fn round(self) -> usize {
+        self.ahead * self.depth
     }
 
     /// How many cubes share a block's columns of `(tokens, rows, columns)` so that a few blocks keep the device busy, each with
-    /// four steps at least.
+    /// four steps at least, in whole rounds.
     pub(super) fn parts(self, (tokens, rows, columns): (usize, usize, usize), processors: usize) -> usize {
         let blocks = rows.div_ceil(self.rows) * tokens.div_ceil(self.tokens);
-        let steps = columns.div_ceil(self.depth);
+        let rounds = columns.div_ceil(self.round());
         if 2 * blocks > processors {
             return 1;
         }
-        let wanted = (2 * processors / blocks).min(steps / 4).clamp(1, self.parts);
-        // As many as have work once every part has whole steps.
-        steps.div_ceil(steps.div_ceil(wanted))
+        let wanted = (2 * processors / blocks)
+            .min(self.ahead * rounds / 4)
+            .clamp(1, self.parts);
+        // As many as have work once every part has whole rounds.
+        rounds.div_ceil(rounds.div_ceil(wanted))
     }
 }
 
@@ -123,8 +139,8 @@ mod tests {
         for (tokens, rows, columns) in [(64, 2048, 8256), (64, 4096, 2048), (64, 16, 72), (3006, 4096, 4096)] {
             let tile = Tile::choose(tokens, columns);
             let parts = tile.parts((tokens, rows, columns), 132);
-            let steps = columns.div_ceil(tile.depth);
-            assert!((parts - 1) * steps.div_ceil(parts) < steps, "{tile:?}: {parts} parts");
+            let rounds = columns.div_ceil(tile.round());
+            assert!((parts - 1) * rounds.div_ceil(parts) < rounds, "{tile:?}: {parts} parts");
         }
     }
 }
