@@ -52,17 +52,20 @@ impl<B: ModelBackend> Rows<B> {
         Self::rotated(bench, tokens, attention, rows)
     }
 
-    /// Rows as a projection leaves them, in the element type that it chooses.
+    /// Rows as a projection behind a norm leaves them, in the element type that it chooses.
     fn projected(bench: &mut Bench<'_, B>, tokens: usize, attention: &Attention) -> Result<Self> {
         let features = attention.qkv_features();
         let layer = Layer::new(bench, PROJECTED, features)?;
         let (x, tensor) = bench.matrix(tokens, PROJECTED, 1.5);
-        let values = x.chunks(PROJECTED).flat_map(|x| {
-            let layer = &layer;
-            (0..features).map(move |row| layer.output(x, row) as f32)
-        });
-        let rows = (values.collect(), B::project(tensor, &layer.linear, Activation::None));
-        Ok(Self::rotated(bench, tokens, attention, rows))
+        let (weight, weight_tensor) = bench.vector(PROJECTED, 1.0, 0.5);
+        let norm = Norm::rms(weight_tensor, 1e-6);
+        let mut values = Vec::with_capacity(tokens * features);
+        for x in x.chunks(PROJECTED) {
+            let x = host::rms_norm(x, &weight, 1e-6);
+            values.extend((0..features).map(|row| layer.output(&x, row) as f32));
+        }
+        let projected = B::norm_project(tensor, &norm, &layer.linear, Activation::None);
+        Ok(Self::rotated(bench, tokens, attention, (values, projected)))
     }
 
     fn rotated(
