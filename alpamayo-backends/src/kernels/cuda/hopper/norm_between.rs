@@ -74,21 +74,20 @@ pub(super) struct Norms<'a> {
 impl Norms<'_> {
     /// The last arguments of a launch.
     pub(super) fn arguments(&self, queue: &Queue<'_>) -> Option<[Argument; 6]> {
-        let none = Argument::Address(0);
+        let none = || Argument::Address(0);
         let [squares, parts, epsilon] = match self.before {
-            Some((between, epsilon)) => [
-                between.addresses(queue)?[1],
-                Argument::int(between.parts)?,
-                Argument::Float(epsilon as f32),
-            ],
-            None => [none, Argument::Int(0), Argument::Float(0.0)],
+            Some((between, epsilon)) => {
+                let [_, squares] = between.addresses(queue)?;
+                [squares, Argument::int(between.parts)?, Argument::Float(epsilon as f32)]
+            }
+            None => [none(), Argument::Int(0), Argument::Float(0.0)],
         };
         let [weight, rows, sums] = match self.behind {
             Some((weight, between)) => {
                 let [rows, sums] = between.addresses(queue)?;
                 [queue.argument(&weight.handle)?, rows, sums]
             }
-            None => [none; 3],
+            None => [none(), none(), none()],
         };
         Some([squares, parts, epsilon, weight, rows, sums])
     }

@@ -134,7 +134,7 @@ fn weight_map(queue: &Queue<'_>, product: &Product<CudaRuntime>, cut: Cut) -> Op
     } else {
         bf16_map(address, [columns, rows], [1, columns], [BLOCK, cut.rows()])?
     };
-    Some(Argument::Map(map))
+    Some(Argument::map(map))
 }
 
 /// The product, or `None` where the kernel doesn't take it.
@@ -209,7 +209,7 @@ impl<'a> Work<'a> {
             )?;
             let mut arguments = vec![
                 weight_map(queue, product, cut)?,
-                Argument::Map(x_map),
+                Argument::map(x_map),
                 queue.optional(product.bias.as_ref())?,
                 queue.optional(product.residual.as_ref())?,
                 queue.argument(&out.handle)?,
