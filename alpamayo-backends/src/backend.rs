@@ -1,16 +1,16 @@
 //! The trait of the model's heavy operations.
 
-use burn::tensor::{Int, Tensor, backend::Backend};
+use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
 
 use crate::definition;
 use crate::device::Limits;
-use crate::error::Result;
+use crate::error::{Result, unreadable};
 use crate::layers::{
     Activation, Attention, CacheFormat, HeadNorms, KeyValue, LayerCache, Linear, Norm, Rotary, RowLengths, Weight,
     WeightFormat, WeightSource,
 };
 use crate::repetition::{Anew, Repetition};
-use crate::sampling::TokenSampling;
+use crate::sampling::{Drawn, TokenSampling};
 
 /// A Burn backend with the operations that decide Alpamayo-R1's speed.
 ///
@@ -117,6 +117,11 @@ pub trait ModelBackend: Backend {
         definition::lookup_rows(ids, table)
     }
 
+    /// Rows `start..start + count` of a matrix: where they lie, on backends that can name a part of a buffer.
+    fn row_range(x: &Tensor<Self, 2>, start: usize, count: usize) -> Tensor<Self, 2> {
+        x.clone().narrow(0, start, count)
+    }
+
     /// `x` `[tokens, features]` normalised over its features.
     fn normalize(x: Tensor<Self, 2>, norm: &Norm<Self>) -> Tensor<Self, 2> {
         definition::normalize(x, norm)
@@ -138,6 +143,11 @@ pub trait ModelBackend: Backend {
         activation: Activation,
     ) -> Tensor<Self, 2> {
         Self::project(Self::normalize(x, norm), linear, activation)
+    }
+
+    /// `norm(x) · weightᵀ + bias` in f32: `[tokens, in]` → `[tokens, out]`.
+    fn norm_logits(x: Tensor<Self, 2>, norm: &Norm<Self>, linear: &Linear<Self>) -> Tensor<Self, 2> {
+        Self::project(Self::normalize(x, norm), linear, Activation::None)
     }
 
     /// `residual + x · weightᵀ + bias`: `[tokens, in]`, `[tokens, out]` → `[tokens, out]`.
@@ -250,15 +260,23 @@ pub trait ModelBackend: Backend {
         definition::expert_attention(qkv, attention, norms, rotary, cache, suffix_lengths)
     }
 
-    /// The next token of every row, chosen where the logits are: for each row its id and, in the numbers of
-    /// [`Sampled::from_words`](crate::sampling::Sampled::from_words), whether it could be; `[rows, 2]`.
+    /// The next token of every row, chosen where the logits are.
     ///
     /// `logits` are `[clips, vocabulary]`, each of them those of `rows / clips` rows, `rows` being the number of uniform numbers. The
     /// definition is alpamayo-core's sampler, which works on the host; `None` where the backend leaves it to that. Probabilities
     /// are within 1e-6 of the definition's, the same number always chooses the same token, and tokens count as equally likely where their
     /// weights are the same in f32.
-    fn sample_tokens(_logits: Tensor<Self, 2>, _sampling: &TokenSampling) -> Option<Tensor<Self, 2, Int>> {
+    fn sample_tokens(_logits: Tensor<Self, 2>, _sampling: &TokenSampling) -> Option<Drawn<Self>> {
         None
+    }
+
+    /// The values of a tensor. `work` queues what the device shall do meanwhile: on backends that can, reading doesn't wait for it.
+    ///
+    /// # Errors
+    /// When the device fails.
+    fn read_beside(tensor: Tensor<Self, 2, Int>, work: impl FnOnce()) -> Result<TensorData> {
+        work();
+        tensor.try_into_data().map_err(unreadable)
     }
 
     /// Fourier features of waypoints and of the flow's time.

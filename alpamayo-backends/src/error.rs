@@ -1,5 +1,6 @@
 //! What can go wrong between the model and a device.
 
+use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use thiserror::Error;
@@ -19,6 +20,14 @@ pub fn catch_panic<T>(work: impl FnOnce() -> T) -> std::result::Result<T, String
         let owned = || payload.downcast_ref::<String>().map(String::as_str);
         text.or_else(owned).unwrap_or("it gave no reason").to_owned()
     })
+}
+
+/// The error of values that don't come from a device.
+pub(crate) fn unreadable(error: impl Display) -> Error {
+    Error::Device {
+        context: "reading what it computed".into(),
+        message: error.to_string(),
+    }
 }
 
 /// An error of a device or of a weight's storage.

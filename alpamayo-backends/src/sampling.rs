@@ -2,6 +2,11 @@
 
 use std::ops::Range;
 
+use burn::tensor::{Int, Tensor, backend::Backend};
+
+use crate::ModelBackend;
+use crate::error::Result;
+
 /// How [`ModelBackend::sample_tokens`](crate::ModelBackend::sample_tokens) chooses.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TokenSampling {
@@ -16,6 +21,40 @@ pub struct TokenSampling {
     pub top_p: f64,
     /// For each row the number in [0, 1) that chooses, kept tokens being laid out in the order of their ids.
     pub uniforms: Vec<f64>,
+}
+
+/// Tokens drawn on a device.
+#[derive(Debug, Clone)]
+pub struct Drawn<B: Backend> {
+    /// Every row's id, for what looks it up where it is; any id where a row has none.
+    pub ids: Tensor<B, 1, Int>,
+    /// `[2, rows]`: the ids and, in the numbers of [`Sampled::from_words`], whether they are ids.
+    pub words: Tensor<B, 2, Int>,
+}
+
+impl<B: ModelBackend> Drawn<B> {
+    /// The tokens, once they are on the host.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn tokens(self) -> Result<Vec<Sampled>> {
+        self.tokens_beside(|| ())
+    }
+
+    /// As [`tokens`](Self::tokens); `work` queues what the device shall do while they are on their way: see
+    /// [`ModelBackend::read_beside`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn tokens_beside(self, work: impl FnOnce()) -> Result<Vec<Sampled>> {
+        let words: Vec<i32> = B::read_beside(self.words, work)?.iter::<i32>().collect();
+        let (ids, faults) = words.split_at(words.len() / 2);
+        Ok(ids
+            .iter()
+            .zip(faults)
+            .map(|(&id, &fault)| Sampled::from_words([id, fault]))
+            .collect())
+    }
 }
 
 /// What came out for a row.

@@ -1,5 +1,6 @@
 //! Rotation angles on the host, once per prompt or image size, and their tables on the device.
 
+use alpamayo_backends::ModelBackend;
 use alpamayo_backends::layers::Rotary;
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 use rayon::prelude::*;
@@ -28,9 +29,9 @@ pub(crate) fn rotary_table<B: Backend>(angles: &[f32], half: usize, device: &B::
 }
 
 /// Rows `start..start + count` of a table.
-pub(crate) fn rotary_rows<B: Backend>(table: &Rotary<B>, start: usize, count: usize) -> Rotary<B> {
+pub(crate) fn rotary_rows<B: ModelBackend>(table: &Rotary<B>, start: usize, count: usize) -> Rotary<B> {
     Rotary {
-        cos: table.cos.clone().narrow(0, start, count),
-        sin: table.sin.clone().narrow(0, start, count),
+        cos: B::row_range(&table.cos, start, count),
+        sin: B::row_range(&table.sin, start, count),
     }
 }

@@ -1,7 +1,7 @@
 //! The table of token embeddings: on the device, or in the host's memory.
 //!
-//! A prompt looks up some 130 rows of it and a token one, whose ids come from the host. At the released size it takes 1.28 GB: a sixth of a
-//! model of 4 bits.
+//! A prompt looks up some 130 rows of it and a token one. At the released size it takes 1.28 GB: a sixth of a model of 4 bits. On the device
+//! a token is looked up where it was drawn; in the host's memory it has to go there and back.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use alpamayo_backends::ModelBackend;
 use alpamayo_backends::layers::{SourceType, Weight, WeightFormat};
 use burn::empty;
 use burn::module::Module;
-use burn::tensor::{Tensor, TensorData, backend::Backend};
+use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
 use half::bf16;
 
 use crate::error::{Error, Result};
@@ -65,6 +65,14 @@ impl<B: ModelBackend> TokenTable<B> {
                 B::lookup_rows(Tensor::from_data(TensorData::new(data, [ids.len()]), device), table)
             }
             Self::Host(table) => upload(table.look_up(ids), [ids.len(), table.columns], device),
+        }
+    }
+
+    /// Embeddings of ids that are on the device, `[ids, hidden]`, f32; none where the table isn't.
+    pub fn embed_on_device(&self, ids: Tensor<B, 1, Int>) -> Option<Tensor<B, 2>> {
+        match self {
+            Self::Device(table) => Some(B::lookup_rows(ids, table)),
+            Self::Host(_) => None,
         }
     }
 }

@@ -267,8 +267,14 @@ fn on_device<B: ModelBackend>(
 ) -> Option<Vec<Sampled>> {
     let data = TensorData::new(logits.to_vec(), [clips, logits.len() / clips]);
     let logits = Tensor::<B, 2>::from_data(data, (device, DType::F32));
-    let words: Vec<i32> = B::sample_tokens(logits, sampling)?.into_data().iter::<i32>().collect();
-    Some(words.as_chunks().0.iter().copied().map(Sampled::from_words).collect())
+    let drawn = B::sample_tokens(logits, sampling)?;
+    let ids = drawn.ids.clone();
+    let tokens = drawn.tokens().unwrap();
+    let ids: Vec<i32> = ids.into_data().iter::<i32>().collect();
+    for (token, id) in tokens.iter().zip(ids) {
+        assert!(!matches!(token, Sampled::Token(token) if *token != id as u32));
+    }
+    Some(tokens)
 }
 
 /// Rows drawn, and how many of their tokens differ from the host's and why.

@@ -1,6 +1,6 @@
 //! Every GPU: the kernels are written once in CubeCL and compiled to CUDA, SPIR-V, Metal and WGSL.
 
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{Int, Tensor, TensorData};
 use burn_cubecl::{BoolElement, CubeBackend, FloatElement, IntElement};
 use cubecl::ir::features::TypeUsage;
 
@@ -14,7 +14,7 @@ use crate::layers::{
     WeightFormat, WeightSource,
 };
 use crate::repetition::Repetition;
-use crate::sampling::TokenSampling;
+use crate::sampling::{Drawn, TokenSampling};
 
 impl<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement> ModelBackend for CubeBackend<R, F, I, BT> {
     fn store_weight(source: &WeightSource<'_>, format: WeightFormat, device: &R::Device) -> Result<Weight<Self>> {
@@ -90,6 +90,10 @@ impl<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement> ModelBac
         kernels::lookup_rows(ids, table)
     }
 
+    fn row_range(x: &Tensor<Self, 2>, start: usize, count: usize) -> Tensor<Self, 2> {
+        kernels::row_range(x, start, count)
+    }
+
     fn normalize(x: Tensor<Self, 2>, norm: &Norm<Self>) -> Tensor<Self, 2> {
         kernels::normalize(x, norm)
     }
@@ -105,6 +109,10 @@ impl<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement> ModelBac
         activation: Activation,
     ) -> Tensor<Self, 2> {
         kernels::linear::norm_project(x, norm, linear, activation)
+    }
+
+    fn norm_logits(x: Tensor<Self, 2>, norm: &Norm<Self>, linear: &Linear<Self>) -> Tensor<Self, 2> {
+        kernels::linear::norm_logits(x, norm, linear)
     }
 
     fn project_add(x: Tensor<Self, 2>, linear: &Linear<Self>, residual: Tensor<Self, 2>) -> Tensor<Self, 2> {
@@ -180,8 +188,12 @@ impl<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement> ModelBac
         attention::expert(qkv, attention, norms, rotary, cache, suffix_lengths)
     }
 
-    fn sample_tokens(logits: Tensor<Self, 2>, sampling: &TokenSampling) -> Option<Tensor<Self, 2, Int>> {
+    fn sample_tokens(logits: Tensor<Self, 2>, sampling: &TokenSampling) -> Option<Drawn<Self>> {
         kernels::sample_tokens(logits, sampling)
+    }
+
+    fn read_beside(tensor: Tensor<Self, 2, Int>, work: impl FnOnce()) -> Result<TensorData> {
+        kernels::read_beside(tensor, work)
     }
 
     fn fourier_features(x: Tensor<Self, 2>, time: f32, frequencies: &Tensor<Self, 2>) -> Tensor<Self, 2> {

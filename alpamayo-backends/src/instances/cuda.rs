@@ -9,6 +9,7 @@ use cubecl::server::Handle;
 pub use burn_cuda::CudaDevice;
 
 use super::{KernelRuntime, Pieces, Recorded, cuda_devices};
+use crate::error::Result;
 use crate::kernels::cuda::{cublaslt, hopper, record, upload};
 use crate::kernels::linear::LibraryProduct;
 use crate::kernels::native::NativeWork;
@@ -28,6 +29,16 @@ impl KernelRuntime for CudaRuntime {
 
     fn has_own_memory(device: &CudaDevice) -> Option<bool> {
         cuda_devices::has_own_memory(device)
+    }
+
+    fn part_alignment(_client: &ComputeClient<Self>) -> u64 {
+        // The widest load; what CubeCL names is what rows are best pitched to.
+        16
+    }
+
+    fn hand_over(_client: &ComputeClient<Self>) -> Result<()> {
+        // The driver has it already.
+        Ok(())
     }
 
     fn has_library(device: &CudaDevice) -> bool {

@@ -5,6 +5,7 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::client::ComputeClient;
 use cubecl::server::Handle;
 
+use crate::error::{Result, unreadable};
 use crate::kernels::linear::LibraryProduct;
 use crate::kernels::native::NativeWork;
 use crate::layers::CacheFormat;
@@ -46,6 +47,19 @@ pub trait KernelRuntime: CubeRuntime {
     /// Whether the device's memory is its own, not the host's, where the platform tells.
     fn has_own_memory(_device: &Self::Device) -> Option<bool> {
         None
+    }
+
+    /// Bytes of which the beginning of a buffer's part has to be a multiple, to be a buffer of its own to kernels.
+    fn part_alignment(client: &ComputeClient<Self>) -> u64 {
+        client.properties().memory.alignment
+    }
+
+    /// Lets the device begin with what was queued, where the client would wait for more.
+    ///
+    /// # Errors
+    /// When the device failed before.
+    fn hand_over(client: &ComputeClient<Self>) -> Result<()> {
+        client.flush().map_err(unreadable)
     }
 
     /// Whether the platform has a library of matrix products on this device.

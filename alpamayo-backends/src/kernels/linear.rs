@@ -11,7 +11,7 @@ use super::finish::{Finish, finish};
 use super::gate::gate;
 use super::matmul::{cooperative, matmul};
 use super::matvec::{MAX_TOKENS, matvec};
-use super::norm::normalize_rows;
+use super::norm::{normalize, normalize_rows};
 use super::product::{Element, Product};
 use super::quantized;
 use super::round::round;
@@ -68,6 +68,24 @@ pub fn norm_project<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolEl
     }
     let dtype = operand_type(extents(&x).0, &product);
     tensor(multiply_into(normalize_rows(&x, norm, dtype), &product, dtype))
+}
+
+/// See [`ModelBackend::norm_logits`](crate::ModelBackend::norm_logits). The norm is fused where a block of a platform's own kernel
+/// computes it once for many outputs: a common kernel's cubes, of which the vocabulary asks for many, would each compute it.
+pub fn norm_logits<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement>(
+    x: Tensor<Cube<R, F, I, BT>, 2>,
+    norm: &Norm<Cube<R, F, I, BT>>,
+    linear: &Linear<Cube<R, F, I, BT>>,
+) -> Tensor<Cube<R, F, I, BT>, 2> {
+    let x = float(x);
+    let is_few = extents(&x).0 <= MAX_TOKENS && R::has_native(&x.device);
+    let product = is_few
+        .then(|| product_of(extents(&x).0, linear, Activation::None))
+        .flatten();
+    match product.and_then(|product| fused_norm(&x, norm, &product)) {
+        Some(product) => tensor(multiply(convert(x, DType::F32), &product)),
+        None => project(normalize(tensor(x), norm), linear, Activation::None),
+    }
 }
 
 /// See [`ModelBackend::project_add`](crate::ModelBackend::project_add).
@@ -172,7 +190,7 @@ fn added_and_normalised<R: KernelRuntime, F: FloatElement, I: IntElement, BT: Bo
 ) -> Option<([CubeTensor<R>; 2], Product<R>)> {
     let Norm::Rms(norm) = norm else { return None };
     let tokens = x.dims()[0];
-    if R::has_library(&x.device()) {
+    if tokens == 1 || R::has_library(&x.device()) {
         return None;
     }
     let of_many = |linear| {

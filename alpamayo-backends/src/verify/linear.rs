@@ -144,6 +144,10 @@ fn block<B: ModelBackend>(
     let tolerance = bench.formats.tolerance();
     let output = B::project(tensor.clone(), &layer.linear, activation);
     bench.compare("project", shape.clone(), tolerance, output, expected(false));
+    if activation == Activation::None {
+        let output = B::norm_logits(tensor.clone(), &norm, &layer.linear);
+        bench.compare("norm_logits", shape.clone(), tolerance, output, expected(true));
+    }
     let output = B::norm_project(tensor, &norm, &layer.linear, activation);
     bench.compare("norm_project", shape, tolerance, output, expected(true));
     Ok(())

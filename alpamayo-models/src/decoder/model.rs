@@ -1,7 +1,9 @@
 //! The decoder with its embedding table and its head.
 
+use std::ops::Range;
+
 use alpamayo_backends::ModelBackend;
-use alpamayo_backends::layers::{Activation, Linear, Norm, Rotary};
+use alpamayo_backends::layers::{Linear, Norm, Rotary};
 use alpamayo_core::DecoderConfig;
 use burn::module::Module;
 use burn::tensor::{Int, Tensor, backend::Backend};
@@ -135,12 +137,25 @@ impl<B: ModelBackend> Decoder<B> {
     /// Returns the last layer's output `[rows · tokens, hidden]`, before the final norm.
     pub fn decode(
         &self,
+        x: Tensor<B, 2>,
+        rotary: &Rotary<B>,
+        cache: &mut KeyValueCache<B>,
+        position: usize,
+    ) -> Tensor<B, 2> {
+        self.decode_layers(0..self.layers.len(), x, rotary, cache, position)
+    }
+
+    /// As [`decode`](Self::decode), through some of the layers: returns the output of the last of them.
+    pub fn decode_layers(
+        &self,
+        layers: Range<usize>,
         mut x: Tensor<B, 2>,
         rotary: &Rotary<B>,
         cache: &mut KeyValueCache<B>,
         position: usize,
     ) -> Tensor<B, 2> {
-        for (layer, cache) in self.layers.iter().zip(&mut cache.layers) {
+        let (skipped, count) = (layers.start, layers.len());
+        for (layer, cache) in self.layers.iter().zip(&mut cache.layers).skip(skipped).take(count) {
             x = layer.decode(x, rotary, cache, position);
         }
         x
@@ -148,6 +163,6 @@ impl<B: ModelBackend> Decoder<B> {
 
     /// Logits of the given hidden states (before the final norm): `[tokens, hidden]` → `[tokens, vocabulary]`.
     pub fn logits(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
-        B::project(B::normalize(x, &self.norm), &self.lm_head, Activation::None)
+        B::norm_logits(x, &self.norm, &self.lm_head)
     }
 }

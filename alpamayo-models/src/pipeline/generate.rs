@@ -5,7 +5,7 @@ use std::ops::Range;
 use alpamayo_backends::ModelBackend;
 use alpamayo_backends::layers::Rotary;
 use alpamayo_core::{ModelConfig, StopPosition, is_finished, stop_position};
-use burn::tensor::{Tensor, backend::Backend};
+use burn::tensor::{Int, Tensor, backend::Backend};
 
 use super::check;
 use super::next_token::{Logits, NextTokens};
@@ -17,6 +17,10 @@ use crate::error::Result;
 use crate::host::select_rows;
 use crate::observer::{Event, Observer};
 use crate::rotary::rotary_rows;
+
+/// Layers of the next token that the device is told to run before the host knows the token: work enough for the time until the host
+/// has read it and told the device the rest, and not much for a token that nobody wants.
+const LAYERS_AHEAD: usize = 2;
 
 /// Generated rows and the cache that the action expert reads. Row = clip · samples + sample.
 #[derive(Debug, Clone)]
@@ -71,6 +75,8 @@ pub(super) struct Generator<'a, B: ModelBackend> {
     tokens: Vec<Vec<u32>>,
     /// Tokens of each row that the cache holds.
     cached: usize,
+    /// The next tokens behind their first layers, where those were queued ahead: `[rows, hidden]`.
+    ahead: Option<Tensor<B, 2>>,
 }
 
 impl<'a, B: ModelBackend> Generator<'a, B> {
@@ -106,6 +112,7 @@ impl<'a, B: ModelBackend> Generator<'a, B> {
             cache: prefilled.cache.branch(options.samples, limit),
             tokens: vec![Vec::new(); rows],
             cached: 0,
+            ahead: None,
         })
     }
 
@@ -192,7 +199,10 @@ impl<'a, B: ModelBackend> Generator<'a, B> {
         let rows = self.tokens.len();
         let forced: Vec<_> = (0..rows).map(|row| self.forced_token(row)).collect();
         let next = match logits {
-            Some(mut logits) => self.next.choose(&mut logits, &forced)?,
+            Some(mut logits) => {
+                let choice = self.next.choose(&mut logits, &forced)?;
+                choice.tokens(|ids| self.begin(ids))?
+            }
             None => forced.into_iter().flatten().collect(),
         };
         for (row, token) in self.tokens.iter_mut().zip(next) {
@@ -201,23 +211,57 @@ impl<'a, B: ModelBackend> Generator<'a, B> {
         Ok(())
     }
 
+    /// Queues the first layers of tokens that only the device knows yet, so that it has work while they are on their way to the host.
+    ///
+    /// Where they turn out to be the last ones, this has written keys and values that nobody reads.
+    fn begin(&mut self, ids: Tensor<B, 1, Int>) {
+        // The last token that there may be isn't fed.
+        if self.generated() + 1 >= self.limit || self.generated() != self.cached {
+            return;
+        }
+        if let Some(x) = self.decoder.embed_tokens.embed_on_device(ids) {
+            self.ahead = Some(self.decode_step(x, 0..self.layers_ahead()));
+        }
+    }
+
+    fn layers_ahead(&self) -> usize {
+        LAYERS_AHEAD.min(self.decoder.layers.len())
+    }
+
+    /// Runs one token per row, the first that the cache lacks, through some of the layers.
+    fn decode_step(&mut self, x: Tensor<B, 2>, layers: Range<usize>) -> Tensor<B, 2> {
+        let (rows, position) = (self.tokens.len(), self.cached);
+        let rotary = rotary_rows(&self.rotary, position * rows, rows);
+        self.decoder
+            .decode_layers(layers, x, &rotary, &mut self.cache, position)
+    }
+
     /// Runs the next `count` tokens of every row that the cache lacks: `[rows · count, hidden]`.
     fn feed(&mut self, count: usize) -> Tensor<B, 2> {
-        let (rows, start) = (self.tokens.len(), self.cached);
+        let start = self.cached;
+        let layers = self.decoder.layers.len();
+        let x = match self.ahead.take().filter(|_| count == 1) {
+            Some(x) => self.decode_step(x, self.layers_ahead()..layers),
+            None if count == 1 => self.decode_step(self.embed(start..start + 1), 0..layers),
+            None => {
+                let positions = (self.first_positions.iter())
+                    .flat_map(|first| (start..start + count).map(move |step| [first.saturating_add(step as i64); 3]));
+                let rotary = self.decoder.rope.table(positions, self.device);
+                let x = self.embed(start..start + count);
+                self.decoder.decode(x, &rotary, &mut self.cache, start)
+            }
+        };
+        self.cached += count;
+        x
+    }
+
+    /// Embeddings of some of the generated tokens of every row: `[rows · tokens, hidden]`.
+    fn embed(&self, tokens: Range<usize>) -> Tensor<B, 2> {
         let ids: Vec<u32> = (self.tokens.iter())
-            .flat_map(|row| &row[start..start + count])
+            .flat_map(|row| &row[tokens.clone()])
             .copied()
             .collect();
-        let rotary = if count == 1 {
-            rotary_rows(&self.rotary, start * rows, rows)
-        } else {
-            let positions = (self.first_positions.iter())
-                .flat_map(|first| (start..start + count).map(move |step| [first.saturating_add(step as i64); 3]));
-            self.decoder.rope.table(positions, self.device)
-        };
-        let x = self.decoder.embed(&ids, self.device);
-        self.cached += count;
-        self.decoder.decode(x, &rotary, &mut self.cache, start)
+        self.decoder.embed(&ids, self.device)
     }
 }
 

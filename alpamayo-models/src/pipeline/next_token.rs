@@ -3,9 +3,9 @@
 use std::ops::Range;
 
 use alpamayo_backends::ModelBackend;
-use alpamayo_backends::sampling::{Sampled, TokenSampling};
+use alpamayo_backends::sampling::{Drawn, Sampled, TokenSampling};
 use alpamayo_core::{Error as CoreError, LogitsFault, RowSampler, SamplingOptions};
-use burn::tensor::{Tensor, TensorData, backend::Backend};
+use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
 use rayon::prelude::*;
 
 use crate::error::Result;
@@ -32,25 +32,21 @@ impl NextTokens {
         })
     }
 
-    /// Every row's token: the forced one, or one drawn from its logits, whichever number of the row's stream is next.
-    pub fn choose<B: ModelBackend>(&mut self, logits: &mut Logits<B>, forced: &[Option<u32>]) -> Result<Vec<u32>> {
+    /// Begins to choose every row's token: the forced one, or one drawn from its logits, whichever number of the row's stream is next.
+    pub fn choose<B: ModelBackend>(&mut self, logits: &mut Logits<B>, forced: &[Option<u32>]) -> Result<Choice<B>> {
         let uniforms: Vec<f64> = (self.samplers.iter_mut().zip(forced))
             .map(|(sampler, forced)| if forced.is_some() { 0.0 } else { sampler.uniform() })
             .collect();
-        match self.on_device(logits, &uniforms)? {
-            Some(tokens) => {
-                let rows = tokens.into_iter().zip(forced);
-                rows.map(|(token, forced)| forced.map_or_else(|| id(token), Ok))
-                    .collect()
-            }
-            None => self.on_host(logits.read()?, forced, &uniforms),
+        match self.on_device(logits, &uniforms) {
+            Some(drawn) => Ok(Choice::Drawn(drawn, forced.to_vec())),
+            None => self.on_host(logits.read()?, forced, &uniforms).map(Choice::Known),
         }
     }
 
     /// What the backend draws of every row; none where it leaves that to the host, as it does with the k most likely tokens.
-    fn on_device<B: ModelBackend>(&self, logits: &Logits<B>, uniforms: &[f64]) -> Result<Option<Vec<Sampled>>> {
+    fn on_device<B: ModelBackend>(&self, logits: &Logits<B>, uniforms: &[f64]) -> Option<Drawn<B>> {
         if self.options.top_k.is_some() && !self.options.is_greedy() {
-            return Ok(None);
+            return None;
         }
         let sampling = TokenSampling {
             masked: self.masked.clone(),
@@ -59,13 +55,7 @@ impl NextTokens {
             top_p: self.options.top_p,
             uniforms: uniforms.to_vec(),
         };
-        let Some(drawn) = B::sample_tokens(logits.device.clone(), &sampling) else {
-            return Ok(None);
-        };
-        let data = drawn.try_into_data().map_err(unreadable("reading tokens"))?;
-        let words: Vec<i32> = data.iter::<i32>().collect();
-        let (rows, _) = words.as_chunks();
-        Ok(Some(rows.iter().copied().map(Sampled::from_words).collect()))
+        B::sample_tokens(logits.device.clone(), &sampling)
     }
 
     fn on_host(&mut self, logits: HostLogits<'_>, forced: &[Option<u32>], uniforms: &[f64]) -> Result<Vec<u32>> {
@@ -78,6 +68,33 @@ impl NextTokens {
             1 => self.samplers.iter_mut().enumerate().map(draw).collect(),
             _ => self.samplers.par_iter_mut().enumerate().map(draw).collect(),
         }
+    }
+}
+
+/// The rows' tokens, which the host may not know yet.
+pub(super) enum Choice<B: Backend> {
+    /// Chosen on the host.
+    Known(Vec<u32>),
+    /// Drawn on the device, with what takes the place of a row's.
+    Drawn(Drawn<B>, Vec<Option<u32>>),
+}
+
+impl<B: ModelBackend> Choice<B> {
+    /// The rows' tokens. Where the device knows all of them before the host does, `ahead` queues what it shall do with them meanwhile.
+    pub fn tokens(self, ahead: impl FnOnce(Tensor<B, 1, Int>)) -> Result<Vec<u32>> {
+        let (drawn, forced) = match self {
+            Self::Known(tokens) => return Ok(tokens),
+            Self::Drawn(drawn, forced) => (drawn, forced),
+        };
+        let ids = drawn.ids.clone();
+        let tokens = if forced.iter().all(Option::is_none) {
+            drawn.tokens_beside(|| ahead(ids))?
+        } else {
+            drawn.tokens()?
+        };
+        let rows = tokens.into_iter().zip(forced);
+        rows.map(|(token, forced)| forced.map_or_else(|| id(token), Ok))
+            .collect()
     }
 }
 

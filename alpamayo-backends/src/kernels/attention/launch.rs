@@ -98,7 +98,7 @@ impl Buffers {
 /// A buffer as an array of elements of so many bytes.
 pub(super) fn array<R: Runtime>(handle: &Handle, bytes: usize) -> ArrayArg<R> {
     // SAFETY: the length is the buffer's own.
-    unsafe { ArrayArg::from_raw_parts(handle.clone(), handle.size() as usize / bytes) }
+    unsafe { ArrayArg::from_raw_parts(handle.clone(), handle.size_in_used() as usize / bytes) }
 }
 
 /// The parameters of one head_norm_rope_append.

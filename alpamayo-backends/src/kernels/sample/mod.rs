@@ -17,7 +17,7 @@ mod select;
 mod stages;
 mod wide;
 
-use burn::tensor::{DType, Int, Tensor};
+use burn::tensor::{DType, Shape, Tensor};
 use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{BoolElement, CubeBackend, CubeRuntime, FloatElement, IntElement};
 use cubecl::ir::features::AtomicUsage;
@@ -25,7 +25,7 @@ use cubecl::ir::{ElemType, StorageType, Type, UIntKind};
 use cubecl::prelude::*;
 
 use super::tensors::{array, cubes, empty, extents, float};
-use crate::sampling::TokenSampling;
+use crate::sampling::{Drawn, TokenSampling};
 use histogram::BINS;
 use problem::{Plan, VocabularyLaunch};
 use select::{sample_best, sample_pick};
@@ -37,7 +37,7 @@ use wide::UNITS;
 pub fn sample_tokens<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolElement>(
     logits: Tensor<CubeBackend<R, F, I, BT>, 2>,
     sampling: &TokenSampling,
-) -> Option<Tensor<CubeBackend<R, F, I, BT>, 2, Int>> {
+) -> Option<Drawn<CubeBackend<R, F, I, BT>>> {
     let [clips, tokens] = logits.dims();
     let plan = Plan::new(tokens)?;
     let rows = sampling.uniforms.len();
@@ -52,7 +52,13 @@ pub fn sample_tokens<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolEle
         plan,
         sampling,
     };
-    adds_atomically(&draw.logits.client).then(|| Tensor::from_primitive(draw.run()))
+    adds_atomically(&draw.logits.client).then(|| {
+        let words = draw.run();
+        Drawn {
+            ids: Tensor::from_primitive(first_row(&words)),
+            words: Tensor::from_primitive(words),
+        }
+    })
 }
 
 fn adds_atomically<R: CubeRuntime>(client: &ComputeClient<R>) -> bool {
@@ -61,6 +67,9 @@ fn adds_atomically<R: CubeRuntime>(client: &ComputeClient<R>) -> bool {
     let usage = properties.features.atomic_type_usage(word);
     usage.contains(AtomicUsage::Add) && properties.hardware.max_units_per_cube >= UNITS as u32
 }
+
+/// Most rows whose numbers one launch takes.
+const PICKED: usize = 8;
 
 /// One draw from all rows.
 struct Draw<'a, R: CubeRuntime> {
@@ -72,7 +81,7 @@ struct Draw<'a, R: CubeRuntime> {
 }
 
 impl<R: CubeRuntime> Draw<'_, R> {
-    /// Ids and faults `[rows, 2]`.
+    /// Ids and faults `[2, rows]`.
     fn run(&self) -> CubeTensor<R> {
         let state = self.words(self.plan.words());
         let levels = BINS.map(|bins| self.words(2 * bins));
@@ -168,30 +177,26 @@ impl<R: CubeRuntime> Draw<'_, R> {
 
     fn pick(&self, weights: &CubeTensor<R>, state: &CubeTensor<R>) -> CubeTensor<R> {
         let out = self.out();
-        let uniforms: Vec<u32> = self
-            .sampling
-            .uniforms
-            .iter()
-            .map(|&uniform| fraction(uniform))
-            .collect();
-        let handle = self.logits.client.create_from_slice(u32::as_bytes(&uniforms));
-        // SAFETY: as above; the handle holds a number per row.
-        unsafe {
-            let uniforms = ArrayArg::from_raw_parts(handle, uniforms.len());
-            sample_pick::launch_unchecked::<R>(
-                &self.logits.client,
-                cubes(self.rows()),
-                CubeDim::new_1d(UNITS as u32),
-                array(weights),
-                array(state),
-                uniforms,
-                array(&out),
-                self.rows() as u32,
-                self.repeats(),
-                self.vocabulary(),
-                self.sampling.temperature,
-                self.plan.rounds,
-            );
+        for (part, uniforms) in self.sampling.uniforms.chunks(PICKED).enumerate() {
+            // SAFETY: as above; there is a number for every cube.
+            unsafe {
+                sample_pick::launch_unchecked::<R>(
+                    &self.logits.client,
+                    cubes(uniforms.len()),
+                    CubeDim::new_1d(UNITS as u32),
+                    array(weights),
+                    array(state),
+                    uniforms.iter().map(|&uniform| fraction(uniform)).collect(),
+                    array(&out),
+                    (part * PICKED) as u32,
+                    self.rows() as u32,
+                    self.repeats(),
+                    self.vocabulary(),
+                    self.sampling.temperature,
+                    uniforms.len(),
+                    self.plan.rounds,
+                );
+            }
         }
         out
     }
@@ -215,7 +220,7 @@ impl<R: CubeRuntime> Draw<'_, R> {
     }
 
     fn out(&self) -> CubeTensor<R> {
-        empty(&self.logits, self.rows(), 2, DType::I32)
+        empty(&self.logits, 2, self.rows(), DType::I32)
     }
 
     fn vocabulary(&self) -> VocabularyLaunch<R> {
@@ -228,6 +233,19 @@ impl<R: CubeRuntime> Draw<'_, R> {
             self.plan.cubes as u32,
         )
     }
+}
+
+/// The first row of a matrix of two, where it lies.
+fn first_row<R: CubeRuntime>(matrix: &CubeTensor<R>) -> CubeTensor<R> {
+    let (_, columns) = extents(matrix);
+    let second = (columns * matrix.dtype.size()) as u64;
+    CubeTensor::new_contiguous(
+        matrix.client.clone(),
+        matrix.device.clone(),
+        Shape::new([columns]),
+        matrix.handle.clone().offset_end(second),
+        matrix.dtype,
+    )
 }
 
 /// A number in [0, 1] in 32 bits, at most 1 - 2⁻³².

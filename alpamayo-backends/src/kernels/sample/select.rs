@@ -7,7 +7,7 @@ use super::locate::{Bound, locate};
 use super::problem::{State, Vocabulary};
 use super::wide::{SharedWides, Wide, add, share, subtract};
 
-/// Writes each row's best id and what is wrong with its logits, `[rows, 2]`.
+/// Writes the rows' best ids, and behind them what is wrong with their logits: `[2, rows]`.
 #[cube(launch_unchecked)]
 pub fn sample_best(state: &Array<u32>, out: &mut Array<u32>, rows: u32, repeats: u32, cubes: u32) {
     let row = CUBE_POS;
@@ -17,28 +17,40 @@ pub fn sample_best(state: &Array<u32>, out: &mut Array<u32>, rows: u32, repeats:
     let mut shared = SharedBest::new();
     let best = State::of_row(row / repeats as usize, cubes).best(state, &mut shared);
     if UNIT_POS == 0 {
-        out[2 * row] = best.id;
-        out[2 * row + 1] = fault(best.key);
+        out[row] = best.id;
+        out[rows as usize + row] = fault(best.key);
     }
 }
 
-/// Writes the id that each row's uniform number draws, and what is wrong with its logits, `[rows, 2]`. `repeats` rows share the logits.
+/// Writes the ids that `count` rows' uniform numbers draw, from the row `first` on, and what is wrong with their logits, as
+/// [`sample_best`] does. `repeats` rows share the logits.
+///
+/// The numbers are scalars: a buffer of theirs would be copied between two launches.
 #[cube(launch_unchecked)]
 pub fn sample_pick(
     weights: &Array<u32>,
     state: &Array<u32>,
-    uniforms: &Array<u32>,
+    uniforms: &Sequence<u32>,
     out: &mut Array<u32>,
+    first: u32,
     rows: u32,
     repeats: u32,
     vocabulary: &Vocabulary,
     temperature: f32,
+    #[comptime] count: usize,
     #[comptime] rounds: usize,
 ) {
-    let row = CUBE_POS;
-    if row >= rows as usize {
+    if CUBE_POS >= count {
         terminate!();
     }
+    let mut uniform = 0u32;
+    #[unroll]
+    for i in 0..count {
+        if CUBE_POS == i {
+            uniform = *uniforms.index(comptime!(i));
+        }
+    }
+    let row = first as usize + CUBE_POS;
     let clip = row / repeats as usize;
     let cube = UNIT_POS as usize;
     let row_state = State::of_row(clip, vocabulary.cubes);
@@ -80,12 +92,12 @@ pub fn sample_pick(
         id: first.id,
     };
     let scan = sums.scan(kept);
-    let target = share(scan.total, uniforms[row]);
+    let target = share(scan.total, uniform);
     let token = locate(
         weights, &bound, vocabulary, scan, kept, target, &mut sums, false, rounds,
     );
     if UNIT_POS == 0 {
-        out[2 * row] = token.id;
-        out[2 * row + 1] = largest(best.key, temperature).fault;
+        out[row] = token.id;
+        out[rows as usize + row] = largest(best.key, temperature).fault;
     }
 }

@@ -76,14 +76,14 @@ fn check_row<R: KernelRuntime>(name: &str, greedy: bool, rows: usize, logits: &[
     let (mut others, mut host) = (0, f64::MAX);
     for _ in 0..DRAWS {
         sampling.uniforms = samplers.iter_mut().map(RowSampler::uniform).collect();
-        let words: Vec<i32> = draw(&sampling).into_data().iter::<i32>().collect();
+        let drawn = draw(&sampling).tokens().expect("the device draws tokens");
         let start = Instant::now();
-        for (row, words) in words.as_chunks().0.iter().enumerate() {
+        for (row, &drawn) in drawn.iter().enumerate() {
             let logits = &logits[row * vocabulary..][..vocabulary];
             let expected = samplers[row]
                 .choose(logits, sampling.uniforms[row])
                 .expect("finite logits");
-            others += usize::from(Sampled::from_words(*words) != Sampled::Token(expected));
+            others += usize::from(drawn != Sampled::Token(expected));
         }
         host = host.min(start.elapsed().as_secs_f64() / rows as f64);
     }
@@ -91,7 +91,7 @@ fn check_row<R: KernelRuntime>(name: &str, greedy: bool, rows: usize, logits: &[
     Cube::<R>::sync(device).expect("the device finishes its work");
     let start = Instant::now();
     for _ in 0..TIMED {
-        draw(&sampling).into_data();
+        draw(&sampling).tokens().expect("the device draws tokens");
     }
     let waited = start.elapsed().as_secs_f64() / TIMED as f64;
     println!(

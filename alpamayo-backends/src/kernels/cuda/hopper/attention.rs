@@ -111,7 +111,7 @@ impl Heads {
             [1, row_stride, head_stride, entry_stride],
             [CHUNK, rows_of_box, heads_of_box, 1],
         )?;
-        Some(Argument::Map(map))
+        Some(Argument::map(map))
     }
 }
 

@@ -58,7 +58,7 @@ fn prompt_map(queue: &Queue<'_>, handle: &Handle, request: &Attention<'_>) -> Op
         [1, prompt.row_stride, prompt.head_stride, prompt.entry_stride],
         [HEAD_DIM / 2, BOX_KEYS, 1, 1],
     )?;
-    Some(Argument::Map(map))
+    Some(Argument::map(map))
 }
 
 /// The action tokens of every row, or `None` where the kernel doesn't take the problem.

@@ -20,20 +20,27 @@ mod scratch;
 mod tensor_map;
 mod tokens;
 
+use std::cell::RefCell;
+
 use burn_cubecl::tensor::CubeTensor;
 use burn_cuda::CudaDevice;
+use cubecl::Runtime;
 use cubecl::client::ComputeClient;
 use cubecl::cuda::CudaRuntime;
-use cubecl::server::Handle;
+use cubecl::device::Device;
+use cubecl::device_handle::DeviceHandle;
+use cubecl::server::{ComputeServer, Handle};
+use cubecl::stream_id::StreamId;
 use cudarc::driver::sys;
 
 use launch::Argument;
 
-use super::buffers::{address, is_of_this_stream};
+use super::buffers::is_of_this_stream;
 use super::client_stream::client_stream;
 use crate::kernels::native::NativeWork;
 
 type Client = ComputeClient<CudaRuntime>;
+type Server = <CudaRuntime as Runtime>::Server;
 type Tensor = CubeTensor<CudaRuntime>;
 
 pub use module::is_present;
@@ -53,16 +60,20 @@ pub fn run(work: &NativeWork<'_, CudaRuntime>) -> Option<Tensor> {
     }
 }
 
-/// What work needs to be launched: the stream, and the addresses of its buffers.
+/// What work needs to be launched: the stream, and who knows the addresses of buffers.
 struct Queue<'a> {
-    client: &'a Client,
+    server: RefCell<&'a mut Server>,
+    /// The stream's number at CubeCL.
+    id: StreamId,
     stream: sys::CUstream,
 }
 
 impl Queue<'_> {
-    /// A buffer's address.
+    /// A buffer's address, once all work on it has been handed to the driver.
     fn address(&self, handle: &Handle) -> Option<u64> {
-        address(self.client, handle)
+        let mut server = self.server.borrow_mut();
+        let found = server.get_resource(handle.clone().binding(), self.id).ok()?;
+        Some(found.resource().ptr)
     }
 
     /// A buffer's address as an argument.
@@ -86,7 +97,7 @@ impl Queue<'_> {
     }
 }
 
-/// Runs `enqueue` on the client's own thread, where addresses are had without waiting for it.
+/// Runs `enqueue` on the server's own thread, which asks it for all addresses in one visit: it may ask it for nothing else.
 ///
 /// Nothing is run where the stream can't be named, or where an input is another stream's.
 fn queue<T: Send + 'static>(
@@ -98,11 +109,17 @@ fn queue<T: Send + 'static>(
     if !inputs.iter().all(|input| is_of_this_stream(input)) {
         return None;
     }
-    let run = || {
-        let stream = client_stream(client, device)?;
-        enqueue(&Queue { client, stream })
+    let id = StreamId::current();
+    let address = client_stream(client, device)? as usize;
+    let run = |server: &mut Server| {
+        enqueue(&Queue {
+            server: RefCell::new(server),
+            id,
+            stream: address as sys::CUstream,
+        })
     };
-    client.exclusive(run).ok().flatten()
+    let server = DeviceHandle::<Server>::new(device.to_id());
+    server.submit_blocking(run).ok().flatten()
 }
 
 /// Processors of the device.

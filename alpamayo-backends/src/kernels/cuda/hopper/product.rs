@@ -123,7 +123,7 @@ fn weight_map(queue: &Queue<'_>, product: &Product<CudaRuntime>, cut: Cut) -> Op
     } else {
         bf16_map(address, [columns, rows], [1, columns], [BLOCK, cut.rows()])?
     };
-    Some(Argument::Map(map))
+    Some(Argument::map(map))
 }
 
 /// The product, or `None` where the kernel doesn't take it.
@@ -161,7 +161,7 @@ pub fn run(request: &LibraryProduct<'_, CudaRuntime>) -> Option<Tensor> {
         )?;
         let arguments = [
             weight_map(queue, product, cut)?,
-            Argument::Map(x_map),
+            Argument::map(x_map),
             queue.optional(product.bias.as_ref())?,
             queue.optional(product.residual.as_ref())?,
             queue.argument(&out.handle)?,
