@@ -12,6 +12,7 @@ use super::norm::normalize_rows;
 use super::product::Product;
 use super::quantized;
 use super::round::round;
+use super::sum_norm::{SumNorm, sum_norm};
 use super::tensors::{float, tensor};
 use crate::instances::{Flex, Wgpu, WgpuDevice};
 use crate::layers::{Activation, Linear, Norm, SourceType, Weight, WeightFormat, WeightSource};
@@ -217,7 +218,7 @@ proptest! {
             eprintln!("skipped: this device has no cooperative matrices of bf16");
             return Ok(());
         }
-        let tile = Tile { rows: 32 * blocks, ..Tile::choose(64, case.columns) };
+        let tile = Tile { rows: 32 * blocks, stages: 1, ahead: 1 + blocks % 3, ..Tile::choose(64, [32 * blocks, case.columns]) };
         let x = round(&float(case.x::<Wgpu>(&device)));
         let output = cooperative::matmul_with(&x, &product, DType::F32, tile);
         assert_close(&host(tensor::<_, f32, i32, u32, 2>(output)), &case.expected(), 2e-5);
@@ -238,6 +239,30 @@ proptest! {
         let dtype = if packed { DType::BF16 } else { DType::F32 };
         let output = normalize_rows(&float(matrix::<Wgpu>(&x, tokens, &device)), &norm::<Wgpu>(&scale, &shift, layer, &device), dtype);
         assert_close(&bits(output), &expected, if packed { 4e-3 } else { 1e-5 });
+    }
+
+    #[test]
+    fn summed_parts_and_their_norms_are_their_definition(tokens in 1..20_usize, half in 1..300_usize, parts in 1..5_usize) {
+        let columns = 2 * half;
+        let (added, scale) = (values(11, tokens * columns), values(12, columns));
+        let products = values(13, parts * tokens * columns);
+        let mut sums = added.clone();
+        for part in products.chunks(tokens * columns) {
+            sums.iter_mut().zip(part).for_each(|(sum, value)| *sum += value);
+        }
+        let cpu = Default::default();
+        let norm = Norm::rms(vector::<Flex>(&scale, &cpu), 1e-6);
+        let expected = host(definition::normalize(matrix::<Flex>(&sums, tokens, &cpu), &norm));
+        let device = WgpuDevice::default();
+        let [sum, normalised] = sum_norm(&SumNorm {
+            product: &float(matrix::<Wgpu>(&products, parts * tokens, &device)),
+            parts,
+            residual: &float(matrix::<Wgpu>(&added, tokens, &device)),
+            weight: &float(vector::<Wgpu>(&scale, &device)),
+            epsilon: 1e-6,
+        });
+        assert_close(&host(tensor::<_, f32, i32, u32, 2>(sum)), &sums, 1e-6);
+        assert_close(&bits(normalised), &expected, 4e-3);
     }
 
     #[test]

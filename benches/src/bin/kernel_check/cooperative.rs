@@ -82,7 +82,7 @@ pub fn run<R: KernelRuntime>(device: &R::Device, options: &Options) {
             }
         }
         let shape = format!("{tokens} x {columns} -> {rows}");
-        let chosen = Tile::choose(tokens, columns);
+        let chosen = Tile::choose(tokens, [rows, columns]);
         let all = if options.verbose { tiles(tokens) } else { Vec::new() };
         let all = [(chosen, DType::F32), (chosen, DType::BF16)]
             .into_iter()

@@ -30,12 +30,14 @@ enum Then {
     Rows,
     Gate,
     Norm,
+    /// Of many rows, for comparison.
+    Many,
 }
 
 /// Tiles worth comparing.
 fn tiles(then: Then, columns: usize) -> Vec<Tile> {
     let tile = |rows, planes, depth, stages, ahead, parts| Tile {
-        tokens: TOKENS,
+        tokens: if then == Then::Many { 128 } else { TOKENS },
         rows,
         planes,
         depth,
@@ -78,6 +80,13 @@ fn tiles(then: Then, columns: usize) -> Vec<Tile> {
             tile(64, [2, 4], 64, 2, 2, 4),
             tile(64, [2, 4], 64, 2, 2, 8),
         ],
+        Then::Many => vec![
+            tile(128, [2, 4], 64, 1, 1, 1),
+            tile(128, [2, 4], 64, 1, 2, 1),
+            tile(128, [2, 4], 32, 2, 1, 1),
+            tile(128, [2, 4], 32, 2, 2, 1),
+            tile(128, [2, 2], 64, 1, 1, 1),
+        ],
         Then::Norm => vec![
             tile(128, [2, 4], 64, 1, 1, 8),
             tile(128, [2, 4], 64, 1, 2, 8),
@@ -91,15 +100,19 @@ fn tiles(then: Then, columns: usize) -> Vec<Tile> {
 
 pub fn run<R: KernelRuntime>(device: &R::Device, options: &Options) {
     launches::<R>(device);
-    for (name, columns, rows, then) in [
-        ("qkv", 2048, 4096, Then::Rows),
-        ("o", 2048, 2048, Then::Norm),
-        ("gate|up", 2048, 16_512, Then::Gate),
-        ("down", 8256, 2048, Then::Norm),
-    ] {
-        product::<R>(name, options.extent(columns), options.extent(rows), then, device);
-    }
     attention::<R>(device);
+    for (name, tokens, columns, rows, then) in [
+        ("qkv", TOKENS, 2048, 4096, Then::Rows),
+        ("o", TOKENS, 2048, 2048, Then::Norm),
+        ("gate|up", TOKENS, 2048, 16_512, Then::Gate),
+        ("down", TOKENS, 8256, 2048, Then::Norm),
+        ("o 3006", 3006, 4096, 4096, Then::Many),
+        ("down 3006", 3006, 12_288, 4096, Then::Many),
+        ("qkv 11520", 11_520, 1152, 3456, Then::Many),
+        ("down 11520", 11_520, 4304, 1152, Then::Many),
+    ] {
+        product::<R>(name, [tokens, options.extent(columns), options.extent(rows)], then, device);
+    }
 }
 
 /// What a launch costs that does nearly nothing.
@@ -129,12 +142,17 @@ fn lines<R: KernelRuntime, T: Send + 'static>(device: &R::Device, mut all: Vec<T
     }
 }
 
-fn product<R: KernelRuntime>(name: &str, columns: usize, rows: usize, then: Then, device: &R::Device) {
+fn product<R: KernelRuntime>(
+    name: &str,
+    [tokens, columns, rows]: [usize; 3],
+    then: Then,
+    device: &R::Device,
+) {
     let linears: Vec<Linear<Cube<R>>> = weights::<R>(rows, columns, device)
         .into_iter()
         .map(|weight| Linear::new(weight, None))
         .collect();
-    let residual = into_contiguous(random::<R>(TOKENS, rows, device).into_primitive().tensor());
+    let residual = into_contiguous(random::<R>(tokens, rows, device).into_primitive().tensor());
     let products: Vec<_> = linears
         .iter()
         .filter_map(|linear| Product::<R>::new(linear, Activation::None))
@@ -147,7 +165,7 @@ fn product<R: KernelRuntime>(name: &str, columns: usize, rows: usize, then: Then
     if !cooperative::takes(&products[0]) {
         return println!("flow: not on this device");
     }
-    let x = random::<R>(TOKENS, columns, device);
+    let x = random::<R>(tokens, columns, device);
     let input = alpamayo_backends::kernels::round(&into_contiguous(x.clone().into_primitive().tensor()));
     let x: Vec<f32> = host::<R, 2>(x)
         .iter()
@@ -159,7 +177,7 @@ fn product<R: KernelRuntime>(name: &str, columns: usize, rows: usize, then: Then
     for at in sample(outputs) {
         let weight = weight_row::<R>(&linears[0].weight, at);
         let up = (then == Then::Gate).then(|| weight_row::<R>(&linears[0].weight, outputs + at));
-        for token in sample(TOKENS) {
+        for token in sample(tokens) {
             let x = &x[token * columns..][..columns];
             let sum = dot(x, &weight);
             let value = match (&up, then) {
@@ -188,7 +206,7 @@ fn product<R: KernelRuntime>(name: &str, columns: usize, rows: usize, then: Then
         let mut pairs: Vec<_> = expected.iter().map(|&(at, value)| (output[at], value)).collect();
         if then == Then::Norm {
             let normalised = values::<R>(normalised);
-            for token in sample(TOKENS) {
+            for token in sample(tokens) {
                 let row = &output[token * rows..][..rows];
                 let factor = (dot(row, row) / rows as f64 + 1e-6).sqrt().recip();
                 pairs.extend((0..rows).map(|at| (normalised[token * rows + at], f64::from(row[at]) * factor)));

@@ -37,7 +37,7 @@ pub fn is_available<R: CubeRuntime>(client: &ComputeClient<R>) -> bool {
 /// The product's norm is not computed here; a gated one has no residual.
 pub fn matmul<R: CubeRuntime>(x: &CubeTensor<R>, product: &Product<R>, dtype: DType) -> CubeTensor<R> {
     let (tokens, columns) = extents(x);
-    matmul_with(x, product, dtype, Tile::choose(tokens, columns))
+    matmul_with(x, product, dtype, Tile::choose(tokens, [product.weight.rows, columns]))
 }
 
 /// As [`matmul`] in given tiles.
@@ -83,7 +83,8 @@ pub fn matmul_norm<R: CubeRuntime>(
     epsilon: f64,
 ) -> Option<[CubeTensor<R>; 2]> {
     let (tokens, columns) = extents(x);
-    matmul_norm_with(x, product, weight, epsilon, Tile::choose(tokens, columns))
+    let tile = Tile::choose_summed(tokens, [product.weight.rows, columns]);
+    matmul_norm_with(x, product, weight, epsilon, tile)
 }
 
 /// As [`matmul_norm`] in given tiles.

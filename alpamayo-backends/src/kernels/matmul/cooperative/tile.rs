@@ -25,17 +25,18 @@ impl Tile {
     /// Shared memory that the chosen tiles need at most, in bytes: what every such device has.
     pub const MOST_SHARED_BYTES: usize = 48 << 10;
 
-    /// What measured best through Vulkan for so many tokens of so many features.
-    pub fn choose(tokens: usize, columns: usize) -> Self {
+    /// What measured best through Vulkan for so many tokens and a weight of so many rows and columns.
+    pub fn choose(tokens: usize, [rows, columns]: [usize; 2]) -> Self {
+        if tokens <= 64 && rows >= Self::MANY_ROWS {
+            return Self::WIDE;
+        }
         if tokens <= 64 {
+            // So few rows per cube that there is one for every processor, without parts to be summed by a launch of its own.
             return Self {
-                tokens: 64,
-                rows: 64,
-                planes: [2, 2],
-                depth: 64,
+                rows: 32,
+                planes: [4, 1],
                 stages: 2,
-                ahead: 1,
-                parts: usize::MAX,
+                ..Self::WIDE
             };
         }
         // Deep stages hide more of the memory's latency, but not for very many or very long rows.
@@ -50,6 +51,29 @@ impl Tile {
             parts: usize::MAX,
         }
     }
+
+    /// As [`Self::choose`] where a launch sums parts anyway: there are some even for a weight of few rows.
+    pub fn choose_summed(tokens: usize, shape: [usize; 2]) -> Self {
+        if tokens > 64 {
+            return Self::choose(tokens, shape);
+        }
+        Self { parts: 8, ..Self::WIDE }
+    }
+
+    /// Weight rows from which on tiles of [`Self::WIDE`] are enough for a device.
+    const MANY_ROWS: usize = 8192;
+
+    /// For up to 64 tokens: every weight row takes a share of `x`, which comes from the cache, so that many rows per cube ask least of
+    /// it. Two steps on their way in registers are 48 KB per processor, what memory takes to be read at its speed.
+    const WIDE: Self = Self {
+        tokens: 64,
+        rows: 128,
+        planes: [2, 4],
+        depth: 64,
+        stages: 1,
+        ahead: 2,
+        parts: usize::MAX,
+    };
 
     /// Whether a plane can hold gates and what they belong to side by side.
     pub(super) fn takes_gate(self, rows: usize) -> bool {
@@ -122,14 +146,24 @@ impl Tile {
 mod tests {
     use super::*;
 
+    /// The chosen tiles of a product, alone and where a launch sums parts anyway.
+    fn chosen(tokens: usize, shape: [usize; 2]) -> [Tile; 2] {
+        [Tile::choose(tokens, shape), Tile::choose_summed(tokens, shape)]
+    }
+
     #[test]
     fn chosen_tiles_fit_and_are_whole() {
         for tokens in [1, 64, 65, 384, 3006, 11_520] {
             for columns in [1152, 2048, 12_288] {
-                let tile = Tile::choose(tokens, columns);
-                assert!(tile.shared_bytes() <= Tile::MOST_SHARED_BYTES, "{tile:?}");
-                assert_eq!(tile.tokens, tile.planes[0] * tile.matrices()[0] * SIDE);
-                assert_eq!(tile.rows, tile.planes[1] * tile.matrices()[1] * SIDE);
+                for tile in [2048, 16_512].into_iter().flat_map(|rows| chosen(tokens, [rows, columns])) {
+                    assert!(tile.shared_bytes() <= Tile::MOST_SHARED_BYTES, "{tile:?}");
+                    assert_eq!(tile.tokens, tile.planes[0] * tile.matrices()[0] * SIDE);
+                    assert_eq!(tile.rows, tile.planes[1] * tile.matrices()[1] * SIDE);
+                    assert!(tile.units().is_multiple_of(tile.width()), "{tile:?}");
+                    for rows in [tile.tokens, tile.rows] {
+                        assert_eq!(tile.fetches(rows) * tile.units(), rows * tile.width(), "{tile:?}");
+                    }
+                }
             }
         }
     }
@@ -137,10 +171,11 @@ mod tests {
     #[test]
     fn every_part_of_the_columns_has_work() {
         for (tokens, rows, columns) in [(64, 2048, 8256), (64, 4096, 2048), (64, 16, 72), (3006, 4096, 4096)] {
-            let tile = Tile::choose(tokens, columns);
-            let parts = tile.parts((tokens, rows, columns), 132);
-            let rounds = columns.div_ceil(tile.round());
-            assert!((parts - 1) * rounds.div_ceil(parts) < rounds, "{tile:?}: {parts} parts");
+            for tile in chosen(tokens, [rows, columns]) {
+                let parts = tile.parts((tokens, rows, columns), 132);
+                let rounds = columns.div_ceil(tile.round());
+                assert!((parts - 1) * rounds.div_ceil(parts) < rounds, "{tile:?}: {parts} parts");
+            }
         }
     }
 }
