@@ -31,9 +31,9 @@ impl KernelRuntime for CudaRuntime {
         cuda_devices::has_own_memory(device)
     }
 
-    fn part_alignment(_client: &ComputeClient<Self>) -> u64 {
-        // The widest load; what CubeCL names is what rows are best pitched to.
-        16
+    fn part_alignment(client: &ComputeClient<Self>) -> u64 {
+        // The widest load; what CubeCL names an alignment is what rows are best pitched to.
+        u64::from(client.properties().hardware.load_width / 8)
     }
 
     fn hand_over(_client: &ComputeClient<Self>) -> Result<()> {

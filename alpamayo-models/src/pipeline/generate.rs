@@ -272,3 +272,59 @@ fn last_rows<B: ModelBackend>(x: Tensor<B, 2>, rows: usize, count: usize) -> Ten
     }
     select_rows(x, (1..=rows).map(|row| row * count - 1))
 }
+
+#[cfg(test)]
+mod tests {
+    use alpamayo_backends::instances::Flex;
+    use alpamayo_core::PromptStyle;
+    use burn::tensor::TensorData;
+
+    use super::*;
+    use crate::test_data::Golden;
+
+    /// Generates what was generated before as a device does that draws the tokens: each is begun before the host knows it.
+    fn generate_ahead(mut generator: Generator<'_, Flex>, known: &Generation<Flex>) -> Generation<Flex> {
+        for step in 0..known.tokens[0].len() {
+            let logits = generator.logits();
+            let ids: Vec<i32> = known.tokens.iter().map(|row| row[step] as i32).collect();
+            let data = TensorData::new(ids, [known.tokens.len()]);
+            generator.begin(Tensor::from_data(data, generator.device));
+            assert_eq!(generator.ahead.is_some(), step + 1 < generator.limit);
+            generator.choose(Some(logits)).unwrap();
+        }
+        Generation {
+            tokens: generator.tokens,
+            stops: known.stops.clone(),
+            cache: generator.cache,
+            rope_deltas: known.rope_deltas.clone(),
+        }
+    }
+
+    fn check_case(case: &str, samples: usize) {
+        let golden = Golden::read(case);
+        let model = golden.model();
+        let options = DriveOptions {
+            samples,
+            max_generation_length: Some(golden.case("max_generation_length")),
+            ..DriveOptions::greedy()
+        };
+        let inputs = model.preprocess(&golden.clips(), &PromptStyle::R1).unwrap();
+        let features = model.encode(&inputs.patches, &mut ()).unwrap();
+        let prefilled = model.prefill(&inputs.prompts, &features, &mut ()).unwrap();
+        let known = model.generate(&prefilled, &options, &mut ()).unwrap();
+        let decoder = &model.network.decoder;
+        let generator = Generator::new(decoder, &model.config, &prefilled, &options, &model.device).unwrap();
+        let ahead = generate_ahead(generator, &known);
+        assert_eq!(ahead.tokens, known.tokens);
+        // The action expert reads the cache, and nothing of what lies behind its end.
+        let actions = |generation| model.flow(generation, &options, &mut ()).unwrap();
+        assert_eq!(actions(&ahead), actions(&known));
+    }
+
+    #[test]
+    fn tokens_that_are_begun_ahead_are_the_same() {
+        check_case("base", 1);
+        check_case("two-samples-no-eos", 2);
+        check_case("batch-ragged-eos", 1);
+    }
+}
