@@ -56,14 +56,12 @@ impl<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement> ModelBac
         // Buffers of a size of their own are kept for the next run of the stage; the pages that buffers of like sizes share otherwise
         // hold up to a quarter of the weights of few bits without a use.
         let run = || client.memory_persistent_allocation((), |()| stage());
-        let run_stage = || match R::STAGES_ON_CLIENT_THREAD {
-            true => client.exclusive(run).and_then(|output| output),
-            false => run(),
-        };
-        opening::run(run_stage).map_err(|error| Error::Device {
-            context: "running a stage on the device".into(),
-            message: error.to_string(),
-        })
+        opening::run(|| client.exclusive(run))
+            .and_then(|output| output)
+            .map_err(|error| Error::Device {
+                context: "running a stage on the device's thread".into(),
+                message: error.to_string(),
+            })
     }
 
     fn repetition() -> Box<dyn Repetition<Self>> {

@@ -34,10 +34,6 @@ pub trait Recording<R: CubeRuntime> {
 
 /// A CubeCL runtime and what its platform offers beyond the kernels that are common to all.
 pub trait KernelRuntime: CubeRuntime {
-    /// Whether stages run on the client's own thread, so that launches aren't handed over one by one. Where queueing a launch costs
-    /// more than handing it over, two threads share the work instead.
-    const STAGES_ON_CLIENT_THREAD: bool = true;
-
     /// How a cache of packed weights' keys and values is stored: bf16 where matrix units read them.
     fn cache_format(_device: &Self::Device) -> CacheFormat {
         CacheFormat::F32

@@ -218,7 +218,7 @@ proptest! {
             eprintln!("skipped: this device has no cooperative matrices of bf16");
             return Ok(());
         }
-        let tile = Tile { rows: 32 * blocks, stages: 1, ahead: 1 + blocks % 3, ..Tile::choose(64, [32 * blocks, case.columns]) };
+        let tile = Tile { rows: 32 * blocks, depth: 64, ahead: 1 + blocks % 3, ..Tile::choose(64, [32 * blocks, case.columns]) };
         let x = round(&float(case.x::<Wgpu>(&device)));
         let output = cooperative::matmul_with(&x, &product, DType::F32, tile);
         assert_close(&host(tensor::<_, f32, i32, u32, 2>(output)), &case.expected(), 2e-5);

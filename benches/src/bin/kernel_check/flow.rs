@@ -66,7 +66,6 @@ fn tiles(then: Then, columns: usize) -> Vec<Tile> {
             tile(128, [2, 4], 32, 2, 4, 1),
             tile(128, [2, 2], 64, 1, 2, 1),
             tile(128, [1, 4], 64, 1, 2, 1),
-            tile(128, [4, 4], 64, 1, 2, 1),
             tile(64, [2, 2], 64, 2, 2, 1),
         ],
         Then::Norm if columns > 4096 => vec![

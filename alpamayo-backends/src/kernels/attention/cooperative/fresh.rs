@@ -112,8 +112,8 @@ fn prepare_queries<E: Float>(
             let (first, second) = (loaded[comptime!(2 * step)], loaded[comptime!(2 * step + 1)]);
             let (first, second) = prepare(first, second, tables, token, true);
             let place = local * comptime!(2 * config.stride()) + lane();
-            stages.tile[place] = Elements::cast_from(first);
-            stages.tile[place + LANES] = Elements::cast_from(second);
+            stages.tile[place] = rounded(first);
+            stages.tile[place + LANES] = rounded(second);
         }
         sync_cube();
         keep_queries(&kept, stages, pass, config);
@@ -228,6 +228,17 @@ fn prepare(first: Quad, second: Quad, tables: &Tables, token: usize, #[comptime]
         (first * cos - second * sin) * scale,
         (second * cos + first * sin) * scale,
     )
+}
+
+/// Rounded to nearest even, as prepared rows are; a cast may cut off.
+#[cube]
+fn rounded(quad: Quad) -> Elements {
+    let mut words = Vector::<u32, Const<2>>::empty();
+    #[unroll]
+    for word in 0..2usize {
+        words[word] = pack_bf16(quad[comptime!(2 * word)], quad[comptime!(2 * word + 1)]);
+    }
+    Elements::reinterpret(words)
 }
 
 /// Fresh elements as bf16, or the unit's half of a stored chunk.

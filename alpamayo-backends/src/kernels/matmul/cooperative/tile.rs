@@ -34,8 +34,8 @@ impl Tile {
             // So few rows per cube that there is one for every processor, without parts to be summed by a launch of its own.
             return Self {
                 rows: 32,
-                planes: [4, 1],
-                stages: 2,
+                planes: [4, 2],
+                depth: 128,
                 ..Self::WIDE
             };
         }
