@@ -9,39 +9,61 @@ use crate::kernels::linear::LibraryProduct;
 use crate::kernels::tensors::extents;
 use crate::layers::Quantization;
 
-/// Shared memory that a block takes for weights on their way: less than half of what there is, so that the next kernel's blocks
-/// find room beside it.
-const RING: usize = 108 << 10;
+/// Shared memory that a block can take: half of what there is, so that the next kernel's blocks find room beside it.
+const SHARED: usize = 113 << 10;
 
 /// Threads of a block that multiply.
 const THREADS: usize = 256;
 
+/// Groups of 32 threads that multiply.
+const WARPS: usize = THREADS / 32;
+
+/// What a block takes whatever its ring: parts of x on their way to registers, and what aligns the ring.
+const FIXED: usize = 3072 + 256;
+
 /// Most stages of the ring: short rows need no more.
-const MAX_STAGES: usize = 8;
+const MAX_STAGES: usize = 6;
 
 /// Most columns that a row can have: a thread keeps its part of them in registers.
 const MAX_COLUMNS: usize = 12_288;
 
+/// Columns of a group, whose codes lie together.
+const GROUP: usize = 128;
+
 /// How the work is shared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Cut {
-    /// Weight rows of a stage.
+    /// Weight rows that are multiplied together.
     rows: usize,
+    /// Stages that their columns take.
+    parts: usize,
     /// Stages of the ring.
     stages: usize,
 }
 
 impl Cut {
-    /// The largest stages of which two fit; those of a gated product are two pieces, which should not be small. `None` for rows that
-    /// are too long.
-    fn choose(columns: usize, gated: bool, quantization: Quantization) -> Option<Self> {
-        let sizes: &[usize] = if gated { &[16, 8, 4] } else { &[8, 4] };
-        let cuts = sizes.iter().map(|&rows| Self {
-            rows,
-            stages: (RING / (rows * row_bytes(columns, quantization))).min(MAX_STAGES),
+    /// What measured best on an H200: large stages, which are one piece of memory where two of them fit. `None` for rows that are too
+    /// long.
+    fn choose(columns: usize, quantization: Quantization) -> Option<Self> {
+        let rows_and_parts = [(16, 1, 3), (8, 1, 2), (8, 2, 3), (8, 3, 3)];
+        let cuts = rows_and_parts.into_iter().map(|(rows, parts, least)| {
+            let stage = rows * (ring_row_bytes(columns, parts, quantization) + 4 * WARPS) + 32;
+            let stages = ((SHARED - FIXED) / stage).min(MAX_STAGES);
+            (stages >= least).then_some(Self { rows, parts, stages })
         });
-        cuts.into_iter().find(|cut| cut.stages > 1 && columns <= MAX_COLUMNS)
+        cuts.flatten().find(|_| columns <= MAX_COLUMNS)
     }
+}
+
+/// Bytes of a weight's row, or of a part of one, in the ring.
+fn ring_row_bytes(columns: usize, parts: usize, quantization: Quantization) -> usize {
+    if parts == 1 {
+        return row_bytes(columns, quantization);
+    }
+    let slice = 2 * WARPS; // groups
+    let groups = columns.div_ceil(GROUP).div_ceil(slice * parts) * slice;
+    // Neighbouring rows lie in different banks.
+    row_bytes(groups * GROUP, quantization).next_multiple_of(128) + 64
 }
 
 fn row_bytes(columns: usize, quantization: Quantization) -> usize {
@@ -56,7 +78,7 @@ pub fn run(request: &LibraryProduct<'_, CudaRuntime>) -> Option<Tensor> {
     }
     let product = request.product;
     let quantization = product.weight.element.quantization()?;
-    let cut = Cut::choose(columns, product.gated, quantization)?;
+    let cut = Cut::choose(columns, quantization)?;
     let kernel = kernel(cut, columns, quantization, product.gated, activation(product)?);
     let shape = Launch {
         // One more group of 32 threads streams the weights.
@@ -69,7 +91,7 @@ pub fn run(request: &LibraryProduct<'_, CudaRuntime>) -> Option<Tensor> {
     multiply(request, kernel.function(&request.x.device)?, shape)
 }
 
-fn kernel(cut: Cut, columns: usize, quantization: Quantization, gated: bool, activation: usize) -> Kernel<7> {
+fn kernel(cut: Cut, columns: usize, quantization: Quantization, gated: bool, activation: usize) -> Kernel<8> {
     Kernel {
         source: include_str!("quantized_row_product.cu"),
         entry: "quantized_row_product",
@@ -77,12 +99,13 @@ fn kernel(cut: Cut, columns: usize, quantization: Quantization, gated: bool, act
             ("BITS", quantization.bits()),
             ("COLUMNS", columns),
             ("ROWS", cut.rows),
+            ("PARTS", cut.parts),
             ("STAGES", cut.stages),
             ("THREADS", THREADS),
             ("GATED", usize::from(gated)),
             ("ACTIVATION", activation),
         ],
-        shared: cut.stages * cut.rows * row_bytes(columns, quantization),
+        shared: cut.stages * cut.rows * ring_row_bytes(columns, cut.parts, quantization),
     }
 }
 
@@ -96,24 +119,21 @@ mod tests {
         for quantization in [Quantization::Int8, Quantization::Int4] {
             for columns in [8, 520, 2048, 4096, 8256, 12_288] {
                 for (gated, activation) in [(true, 2), (false, 0), (false, 1)] {
-                    let cut = Cut::choose(columns, gated, quantization).unwrap();
+                    let cut = Cut::choose(columns, quantization).unwrap();
                     assert_compiles(&kernel(cut, columns, quantization, gated, activation));
                 }
             }
-            assert_eq!(Cut::choose(12_296, false, quantization), None);
+            assert_eq!(Cut::choose(12_296, quantization), None);
         }
     }
 
     #[test]
     fn two_blocks_fit_a_processor() {
-        for quantization in [Quantization::Int8, Quantization::Int4] {
-            for columns in [2048, 4096, 12_288] {
-                let cut = Cut::choose(columns, false, quantization).unwrap();
-                assert!(
-                    cut.stages * cut.rows * row_bytes(columns, quantization) <= RING,
-                    "{cut:?}"
-                );
-            }
-        }
+        let cut =
+            |columns, quantization| Cut::choose(columns, quantization).map(|cut| (cut.rows, cut.parts, cut.stages));
+        assert_eq!(cut(4096, Quantization::Int8), Some((8, 1, 3)));
+        assert_eq!(cut(4096, Quantization::Int4), Some((16, 1, 3)));
+        assert_eq!(cut(12_288, Quantization::Int8), Some((8, 3, 3)));
+        assert_eq!(cut(12_288, Quantization::Int4), Some((8, 1, 2)));
     }
 }

@@ -5,7 +5,8 @@
 //
 // As quantized_row_product.cu, which takes one row and tells how weights lie, but for the tensor core's operands: the left one
 // is 16 weight rows (GATED: eight of the gate, then the same ones of up), the right one a limb of all tokens. The three limbs'
-// sums over a block are put together and multiplied by the block's step in f32. A multiprocessor has room for one block.
+// sums over a block are put together and multiplied by the block's step in f32. A multiprocessor has room for one block, and
+// blocks take batches of weight rows in turn.
 //
 // Rows that are longer than a block's threads have registers for are shared by PARTS blocks, which take the same outputs in the
 // same order. One of them, another for every batch, finishes: the others send it their sums through the workspace, where the
@@ -21,7 +22,6 @@
 //   alignment 16 bytes for x, norm and weights; 4 for the others. bias, norm, residual may be null;
 //             residual may be out. GATED: weights and bias have 2 * outputs rows (gate, then up)
 //             Where PARTS > 1 norm must be null
-//   counter   one zero, which the launch leaves zero; not shared with a launch that may run at the same time. Not used where PARTS > 1
 //   workspace where PARTS > 1: 128 * PARTS * ceil(16 * TOKENS / 32) bytes for every 16 outputs, all 0xFF, which the launch leaves so;
 //             shared with launches that don't run at the same time
 // Macros
@@ -52,7 +52,7 @@ constexpr unsigned RING_ROW_BYTES = PARTS == 1 ? ROW_BYTES : PART_GROUPS * (GROU
 constexpr int BLOCKS = 8;                        // of 32 columns, of a warp
 constexpr unsigned EMPTY = 0xffffffffu;          // in the workspace: a NaN that no sum is
 constexpr int LIMBS = 3;
-constexpr float LARGEST = 4194303.0f;            // of the integers: their floats have no bits behind the point
+constexpr float LARGEST = 4194300.0f;            // of the integers: their floats have no bits behind the point
 constexpr float MAGIC = 12582912.0f;             // 1.5 * 2^23: the lowest bits of a float plus this are its integer
 constexpr unsigned MAGIC_BITS = 0x4b400000u;
 constexpr float SMALLEST = 1e-30f;               // that a part of x is scaled by
@@ -105,13 +105,6 @@ __device__ __forceinline__ float load_fresh(const float* from) {
     return v;
 }
 
-// Counts to `last`, then from 0 again.
-__device__ __forceinline__ unsigned draw(unsigned* counter, unsigned last) {
-    unsigned drawn;
-    asm volatile("atom.global.inc.u32 %0, [%1], %2;" : "=r"(drawn) : "l"(counter), "r"(last) : "memory");
-    return drawn;
-}
-
 __device__ __forceinline__ uint4 load_shared(unsigned from) {
     uint4 v;
     asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(from) : "memory");
@@ -126,12 +119,6 @@ __device__ __forceinline__ float activation(float v) {
 #else
     return v;
 #endif
-}
-
-__device__ __forceinline__ unsigned largest_of_warp(unsigned v) {
-#pragma unroll
-    for (int offset = 16; offset > 0; offset /= 2) v = max(v, __shfl_xor_sync(~0u, v, offset));
-    return v;
 }
 
 __device__ __forceinline__ float sum_of_warp(float v) {
@@ -198,7 +185,7 @@ __device__ __forceinline__ float sum_of_warps(const float4* from) {
 
 extern "C" __global__ void __launch_bounds__(THREADS + 32, 1)
 quantized_rows_product(const float* x, const unsigned char* weights, const float* norm, const float* bias, const float* residual,
-                       float* out, unsigned* counter, float* workspace, int outputs, float epsilon) {
+                       float* out, float* workspace, int outputs, float epsilon) {
     extern __shared__ __align__(128) unsigned char ring[];
     __shared__ __align__(8) u64 full[STAGES];
     __shared__ __align__(8) u64 empty[STAGES];
@@ -214,8 +201,6 @@ quantized_rows_product(const float* x, const unsigned char* weights, const float
 
     if (warp == WARPS) { // streams the weights and finishes the sums
         int batches = (outputs + UNITS - 1) / UNITS, blocks = gridDim.x / PARTS, index = blockIdx.x / PARTS;
-        int drawn = blocks * STAGES;                                     // batches from here on are drawn
-        unsigned last_draw = max(batches - drawn, 0) + gridDim.x - 1;    // each block draws one too many
         u64 policy;
         asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
         auto issue = [&](int slot, int batch) {
@@ -253,8 +238,7 @@ quantized_rows_product(const float* x, const unsigned char* weights, const float
         __syncwarp();
         for (int slot = 0; slot < STAGES; slot++) issue(slot, slot * blocks + index);
         asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
-        int next = drawn + index; // the batch after those in the ring; where it is drawn, in lane 0
-        if (PARTS == 1 && lane == 0) next = drawn + draw(counter, last_draw);
+        int next = blocks * STAGES + index; // the batch after those in the ring
         __syncthreads();
         asm volatile("griddepcontrol.wait;" ::: "memory");
 
@@ -287,9 +271,8 @@ quantized_rows_product(const float* x, const unsigned char* weights, const float
                     }
                 }
                 __syncwarp();
-                issue(slot, __shfl_sync(~0u, next, 0));
-                if (PARTS > 1) next += blocks;
-                else if (lane == 0 && next < batches) next = drawn + draw(counter, last_draw);
+                issue(slot, next);
+                next += blocks;
                 __syncwarp();
                 if (PARTS > 1) { // put together in the parts' order
                     float* slots = workspace + static_cast<size_t>(batch) * PARTS * RESULTS * 32 + lane;
@@ -314,20 +297,25 @@ quantized_rows_product(const float* x, const unsigned char* weights, const float
         }
     }
 
-    // Lane 4 b + q has eight columns of a warp's 256, those from 8 q on in block b.
-    int column = part * PART_COLUMNS + static_cast<int>(threadIdx.x) * 8, q = lane % 4, token_of_operand = min(lane / 4, TOKENS - 1);
-    bool inside = column < COLUMNS;
-    if (norm && inside) asm volatile("prefetch.global.L2 [%0];" ::"l"(norm + column));
+    // A lane loads four columns of each of a warp's two groups.
+    int q = lane % 4, token_of_operand = min(lane / 4, TOKENS - 1);
+    auto column_of = [&](int half) { return part * PART_COLUMNS + warp * 256 + half * 128 + lane * 4; };
+    float4 norms[2];
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        norms[half] = make_float4(1.0f, 1.0f, 1.0f, 1.0f);
+        if (norm && column_of(half) < COLUMNS) norms[half] = *reinterpret_cast<const float4*>(norm + column_of(half));
+    }
     __syncthreads();
     asm volatile("griddepcontrol.wait;" ::: "memory");
     float values[TOKENS][8]; // norm(x), but for the common factor
 #pragma unroll
     for (int t = 0; t < TOKENS; t++) {
 #pragma unroll
-        for (int j = 0; j < 8; j += 4) {
+        for (int half = 0; half < 2; half++) {
             float4 v = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-            if (inside) v = load_fresh4(x + t * COLUMNS + column + j);
-            values[t][j] = v.x, values[t][j + 1] = v.y, values[t][j + 2] = v.z, values[t][j + 3] = v.w;
+            if (column_of(half) < COLUMNS) v = load_fresh4(x + t * COLUMNS + column_of(half));
+            values[t][4 * half] = v.x, values[t][4 * half + 1] = v.y, values[t][4 * half + 2] = v.z, values[t][4 * half + 3] = v.w;
         }
     }
     float back[2] = {}; // what this lane's sums of two tokens are multiplied by
@@ -336,9 +324,11 @@ quantized_rows_product(const float* x, const unsigned char* weights, const float
         if (norm) {
             float sum = 0.0f;
 #pragma unroll
-            for (int j = 0; j < 8; j++) {
-                sum += values[t][j] * values[t][j];
-                if (inside) values[t][j] *= norm[column + j];
+            for (int j = 0; j < 8; j++) sum += values[t][j] * values[t][j];
+#pragma unroll
+            for (int half = 0; half < 2; half++) {
+                float* v = values[t] + 4 * half;
+                v[0] *= norms[half].x, v[1] *= norms[half].y, v[2] *= norms[half].z, v[3] *= norms[half].w;
             }
             sum = sum_of_warp(sum);
             if (lane == 0) squares[warp][t] = sum;
@@ -346,10 +336,10 @@ quantized_rows_product(const float* x, const unsigned char* weights, const float
         unsigned largest = __float_as_uint(SMALLEST); // as bits, so that what is no number is the largest
 #pragma unroll
         for (int j = 0; j < 8; j++) largest = max(largest, __float_as_uint(values[t][j]) & 0x7fffffffu);
-        float size = __uint_as_float(largest_of_warp(largest));
+        float scale = __fdividef(LARGEST, __uint_as_float(__reduce_max_sync(~0u, largest)));
 #pragma unroll
-        for (int j = 0; j < 8; j++) values[t][j] = __uint_as_float(integer(values[t][j], LARGEST / size));
-        if (t / 2 == q) back[t % 2] = size * (1.0f / (LARGEST * CODE_SCALE));
+        for (int j = 0; j < 8; j++) values[t][j] = __uint_as_float(integer(values[t][j], scale));
+        if (t / 2 == q) back[t % 2] = 1.0f / (scale * CODE_SCALE);
     }
     // From columns to limbs: lane 4 t + q multiplies token t's.
     uint2 right[LIMBS][BLOCKS];
@@ -364,11 +354,16 @@ quantized_rows_product(const float* x, const unsigned char* weights, const float
                 unsigned high = __byte_perm(__float_as_uint(values[t][c]), __float_as_uint(values[t][d]), at);
                 return __byte_perm(low, high, 0x5410) ^ 0x80808080u;
             };
-            limb_of[warp][t][lane] = BITS == 8 ? make_uint2(byte_of(0, 2, 1, 3), byte_of(4, 6, 5, 7)) : make_uint2(byte_of(0, 4, 1, 5), byte_of(2, 6, 3, 7));
+            unsigned* to = reinterpret_cast<unsigned*>(limb_of[warp][t]) + lane;
+#pragma unroll
+            for (int i = 0; i < 8; i += 4) to[8 * i] = BITS == 8 ? byte_of(i, i + 2, i + 1, i + 3) : byte_of(i, i + 1, i + 2, i + 3);
         }
         __syncwarp();
 #pragma unroll
-        for (int block = 0; block < BLOCKS; block++) right[limb][block] = limb_of[warp][token_of_operand][4 * block + q];
+        for (int block = 0; block < BLOCKS; block++) {
+            uint2 v = limb_of[warp][token_of_operand][4 * block + q];
+            right[limb][block] = BITS == 8 ? v : make_uint2(__byte_perm(v.x, v.y, 0x5140), __byte_perm(v.x, v.y, 0x7362));
+        }
     }
 
     // Past the end of the row x is zero, and any codes will do.

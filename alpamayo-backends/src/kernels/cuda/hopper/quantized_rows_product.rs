@@ -83,7 +83,7 @@ pub fn run(request: &LibraryProduct<'_, CudaRuntime>) -> Option<Tensor> {
         // One more group of 32 threads streams the weights.
         threads: THREADS + 32,
         parts: cut.parts,
-        counter: true,
+        counter: false,
         exchange: Some(exchange),
         columns: false,
     };
