@@ -110,7 +110,12 @@ pub fn run<R: KernelRuntime>(device: &R::Device, options: &Options) {
         ("qkv 11520", 11_520, 1152, 3456, Then::Many),
         ("down 11520", 11_520, 4304, 1152, Then::Many),
     ] {
-        product::<R>(name, [tokens, options.extent(columns), options.extent(rows)], then, device);
+        product::<R>(
+            name,
+            [tokens, options.extent(columns), options.extent(rows)],
+            then,
+            device,
+        );
     }
 }
 
@@ -141,12 +146,7 @@ fn lines<R: KernelRuntime, T: Send + 'static>(device: &R::Device, mut all: Vec<T
     }
 }
 
-fn product<R: KernelRuntime>(
-    name: &str,
-    [tokens, columns, rows]: [usize; 3],
-    then: Then,
-    device: &R::Device,
-) {
+fn product<R: KernelRuntime>(name: &str, [tokens, columns, rows]: [usize; 3], then: Then, device: &R::Device) {
     let linears: Vec<Linear<Cube<R>>> = weights::<R>(rows, columns, device)
         .into_iter()
         .map(|weight| Linear::new(weight, None))

@@ -155,7 +155,10 @@ mod tests {
     fn chosen_tiles_fit_and_are_whole() {
         for tokens in [1, 64, 65, 384, 3006, 11_520] {
             for columns in [1152, 2048, 12_288] {
-                for tile in [2048, 16_512].into_iter().flat_map(|rows| chosen(tokens, [rows, columns])) {
+                for tile in [2048, 16_512]
+                    .into_iter()
+                    .flat_map(|rows| chosen(tokens, [rows, columns]))
+                {
                     assert!(tile.shared_bytes() <= Tile::MOST_SHARED_BYTES, "{tile:?}");
                     assert_eq!(tile.tokens, tile.planes[0] * tile.matrices()[0] * SIDE);
                     assert_eq!(tile.rows, tile.planes[1] * tile.matrices()[1] * SIDE);
