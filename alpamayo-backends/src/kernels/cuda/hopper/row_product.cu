@@ -160,7 +160,7 @@ row_product(const float* x, const unsigned short* weights, const float* norm, co
             copy_to_shared(to, from, bytes, barrier, policy);
             if (GATED) copy_to_shared(to + UNITS * row_bytes, from + static_cast<size_t>(outputs) * row_bytes, bytes, barrier, policy);
         };
-        int next = drawn; // the group after those in the ring, in lane 0
+        unsigned next = 0; // what was drawn, in lane 0
         if (lane == 0) {
             for (int slot = 0; slot < STAGES; slot++) {
                 barrier_init(shared_address(&full[slot]), 1);
@@ -168,11 +168,18 @@ row_product(const float* x, const unsigned short* weights, const float* norm, co
             }
             asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
             asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-            for (int slot = 0; slot < STAGES; slot++) issue(slot, slot * gridDim.x + blockIdx.x);
             asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
-            next += draw(counter, last_draw);
+            next = draw(counter, last_draw);
         }
         __syncthreads();
+        if (lane == 0) {
+            // One at a time, which keeps the memory busy but leaves room for the predecessor's x and last rows.
+            for (int slot = 0; slot < STAGES; slot++) {
+                if (slot > 0) barrier_wait(shared_address(&full[slot - 1]), 0);
+                issue(slot, slot * gridDim.x + blockIdx.x);
+            }
+        }
+        __syncwarp();
         asm volatile("griddepcontrol.wait;" ::: "memory");
 
         // What is added to a stage's sums is loaded when its copy is issued; lane u finishes unit u.
@@ -202,8 +209,9 @@ row_product(const float* x, const unsigned short* weights, const float* norm, co
                 float added = addend[slot], first_bias = bias_first[slot], up_bias = bias_up[slot];
                 __syncwarp();
                 if (lane == 0) {
-                    issue(slot, next);
-                    if (next < groups) next = drawn + draw(counter, last_draw);
+                    int coming = drawn + next;
+                    if (coming < groups) next = draw(counter, last_draw); // has until the next group is issued
+                    issue(slot, coming);
                 }
                 __syncwarp();
                 load_addends(slot);
