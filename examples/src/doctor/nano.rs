@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use alpamayo_backends::ModelBackend;
-use alpamayo_backends::layers::WeightFormat;
+use alpamayo_backends::layers::{CacheFormat, WeightFormat};
 use alpamayo_core::{Clip, metrics};
 use alpamayo_models::{Alpamayo, DriveOptions, Event, LoadOptions, Observer};
 use serde::{Deserialize, Serialize};
@@ -15,9 +15,17 @@ use crate::cli::{BUNDLED_CLIPS, bundled};
 /// Rows of the timed drives.
 const SAMPLES: usize = 6;
 
+/// How far from the reference's a plan may be in full precision, metres.
+const FULL_PRECISION: f64 = 1e-3;
+
+/// The relative error of a plan that arithmetic in bf16 explains: what one rounding may change, 2^-9.
+const BF16_PRECISION: f64 = 1.0 / 512.0;
+
 /// The miniature's plans and how long they took.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NanoRun {
+    /// How the cache's keys and values are stored: in bf16 where stages are computed in it too.
+    pub cache: String,
     /// Greedy plans from the reference's noise.
     pub clips: Vec<ClipParity>,
     /// What six samples give, where repetitions were asked for.
@@ -70,14 +78,16 @@ pub struct StageTimes {
 }
 
 impl NanoRun {
-    /// Whether the plans are the reference's, as far as the weights' format lets them be: in full precision to a millimetre, in
-    /// bf16, which the checkpoint is in, too, with few bits in their words.
+    /// Whether the plans are the reference's, as far as formats let them be: in full precision, with weights of bf16 too, which the
+    /// checkpoint is in, to a millimetre; where arithmetic is in bf16, as far as its roundings go; with few bits in their words.
     pub fn passed(&self, weights: &str) -> bool {
-        let few_bits = matches!(weights, "int8" | "int4");
-        let far = |clip: &ClipParity| clip.worst_metres.is_nan() || clip.worst_metres > 1e-3;
-        self.clips
-            .iter()
-            .all(|clip| clip.text_equal && (few_bits || !far(clip)))
+        let bf16 = self.cache == CacheFormat::Bf16.name();
+        let near = |clip: &ClipParity| match weights {
+            "int8" | "int4" => true,
+            _ if bf16 => clip.trajectory_error <= BF16_PRECISION,
+            _ => clip.worst_metres <= FULL_PRECISION,
+        };
+        self.clips.iter().all(|clip| clip.text_equal && near(clip))
     }
 }
 
@@ -118,6 +128,7 @@ pub fn run<B: ModelBackend>(weights: WeightFormat, repetitions: usize, device: &
             .collect::<Result<_, Error>>()?;
         let compared = clips.iter().map(|(name, clip)| compare(&model, name, clip));
         Ok(NanoRun {
+            cache: B::default_cache_format(weights, device).name().to_owned(),
             clips: compared.collect::<Result<_, Error>>()?,
             six_samples: match repetitions {
                 0 => None,
@@ -231,4 +242,32 @@ fn time<B: ModelBackend>(model: &Alpamayo<B>, repetitions: usize) -> Result<Stag
         flow: median(|times| times.flow),
         total: median(|times| times.total),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_may_be_as_far_off_as_its_arithmetic_explains() {
+        let run = |cache: CacheFormat, trajectory_error, worst_metres| NanoRun {
+            cache: cache.name().to_owned(),
+            clips: vec![ClipParity {
+                clip: "a clip".into(),
+                text_equal: true,
+                logits_error: 0.0,
+                trajectory_error,
+                worst_metres,
+                ade: 1.0,
+                reference_ade: 1.0,
+            }],
+            six_samples: None,
+        };
+        assert!(run(CacheFormat::Bf16, 5e-4, 0.03).passed("bf16"));
+        assert!(!run(CacheFormat::Bf16, 5e-3, 0.03).passed("bf16"));
+        assert!(!run(CacheFormat::F32, 5e-4, 0.03).passed("bf16"));
+        assert!(run(CacheFormat::F32, 1e-6, 1e-4).passed("f32"));
+        assert!(!run(CacheFormat::F32, f64::NAN, f64::NAN).passed("f32"));
+        assert!(run(CacheFormat::F32, 5e-3, 0.3).passed("int8"));
+    }
 }
