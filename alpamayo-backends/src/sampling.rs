@@ -7,7 +7,7 @@ use burn::tensor::{Int, Tensor, backend::Backend};
 use crate::ModelBackend;
 use crate::error::Result;
 
-/// How [`ModelBackend::sample_tokens`](crate::ModelBackend::sample_tokens) chooses.
+/// How [`ModelBackend::sample_tokens`] chooses.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TokenSampling {
     /// Ids that are never chosen.
