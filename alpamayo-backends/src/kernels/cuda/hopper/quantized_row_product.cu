@@ -19,6 +19,8 @@
 // the others in c + 4; columns 2 i and 2 i + 1 of a word are 16 bits apart. Then the steps, an f16 per block. Rows are
 // multiples of 32 bytes.
 //
+// The source is weight_ring.cu, few_bits.cu and this file, one after the other, as one translation unit.
+//
 // Launch
 //   grid      any; as many blocks as multiprocessors (132)
 //   block     THREADS + 32
@@ -47,9 +49,6 @@ constexpr int SHARERS = 32 / ROWS;               // lanes that add up a row's su
 constexpr int SHARE = WARPS / SHARERS;           // sums that each of them adds
 static_assert((ROWS == 8 || ROWS == 16) && WARPS % SHARERS == 0, "a batch's sums are shared by one warp");
 
-constexpr int GROUP = 128, GROUP_BYTES = GROUP * BITS / 8, STEP_BYTES = 8; // of a row
-constexpr int GROUPS = (COLUMNS + GROUP - 1) / GROUP;
-constexpr unsigned CODE_BYTES = GROUPS * GROUP_BYTES, ROW_BYTES = (CODE_BYTES + GROUPS * STEP_BYTES + 31) / 32 * 32;
 constexpr int SLICES = (GROUPS + 2 * WARPS * PARTS - 1) / (2 * WARPS * PARTS); // of a warp in a part: 256 columns, two groups
 constexpr int PART_GROUPS = SLICES * 2 * WARPS;
 constexpr unsigned STEPS_AT = PARTS == 1 ? CODE_BYTES : PART_GROUPS * GROUP_BYTES; // of a row in the ring
@@ -58,95 +57,8 @@ constexpr unsigned USED_BYTES = PARTS == 1 ? ROW_BYTES : PART_GROUPS * (GROUP_BY
 constexpr unsigned RING_ROW_BYTES = PARTS == 1 ? USED_BYTES : (USED_BYTES + 127) / 128 * 128 + 64;
 constexpr int FIRST = (STAGES + PARTS - 1) / PARTS; // batches of a block that are not drawn
 constexpr int PREFILL = PARTS == 1 ? 1 : 2;      // stages that are on their way at a time while the predecessor runs
-constexpr int LIMBS = 3;
-constexpr float LARGEST = 4194300.0f;            // of the integers: their floats have no bits behind the point
-constexpr float MAGIC = 12582912.0f;             // 1.5 * 2^23: the lowest bits of a float plus this are its integer
-constexpr unsigned MAGIC_BITS = 0x4b400000u;
-constexpr float SMALLEST = 1e-30f;               // that a part of x is scaled by
-constexpr float CODE_SCALE = BITS == 4 ? 16.0f : 1.0f; // codes of four bits are taken from the high half of a byte
-
-constexpr int END = -1;
-
-typedef unsigned long long u64;
-
-__device__ __forceinline__ unsigned shared_address(const void* pointer) {
-    return static_cast<unsigned>(__cvta_generic_to_shared(pointer));
-}
-
-__device__ __forceinline__ void barrier_init(unsigned barrier, int arrivals) {
-    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals) : "memory");
-}
-
-__device__ __forceinline__ void barrier_arrive(unsigned barrier) {
-    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
-}
-
-__device__ __forceinline__ void barrier_expect(unsigned barrier, unsigned bytes) {
-    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
-}
-
-__device__ __forceinline__ void barrier_wait(unsigned barrier, unsigned parity) {
-    unsigned done;
-    do {
-        asm volatile("{\n .reg .pred p;\n mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\n"
-                     " selp.u32 %0, 1, 0, p;\n}"
-                     : "=r"(done) : "r"(barrier), "r"(parity) : "memory");
-    } while (!done);
-}
-
-__device__ __forceinline__ void copy_to_shared(unsigned to, const void* from, unsigned bytes, unsigned barrier, u64 policy) {
-    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, [%3], %4;"
-                 ::"r"(to), "l"(from), "r"(bytes), "r"(barrier), "l"(policy) : "memory");
-}
-
-// Written by the predecessor: past L1, which may hold what was there before.
-__device__ __forceinline__ float4 load_fresh4(const float* from) {
-    float4 v;
-    asm volatile("ld.global.cg.v4.f32 {%0, %1, %2, %3}, [%4];" : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w) : "l"(from) : "memory");
-    return v;
-}
-
-__device__ __forceinline__ float load_fresh(const float* from) {
-    float v;
-    asm volatile("ld.global.cg.f32 %0, [%1];" : "=f"(v) : "l"(from) : "memory");
-    return v;
-}
-
-// Counts to `last`, then from 0 again.
-__device__ __forceinline__ unsigned draw(unsigned* counter, unsigned last) {
-    unsigned drawn;
-    asm volatile("atom.global.inc.u32 %0, [%1], %2;" : "=r"(drawn) : "l"(counter), "r"(last) : "memory");
-    return drawn;
-}
-
-__device__ __forceinline__ uint4 load_shared(unsigned from) {
-    uint4 v;
-    asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(from) : "memory");
-    return v;
-}
-
-__device__ __forceinline__ float activation(float v) {
-#if ACTIVATION == 1
-    return v / (1.0f + expf(-1.5957691216057308f * (v + 0.044715f * v * v * v)));
-#elif ACTIVATION == 2
-    return v / (1.0f + expf(-v));
-#else
-    return v;
-#endif
-}
-
-__device__ __forceinline__ float sum_of_warp(float v) {
-#pragma unroll
-    for (int offset = 16; offset > 0; offset /= 2) v += __shfl_xor_sync(~0u, v, offset);
-    return v;
-}
 
 __device__ __forceinline__ unsigned magnitude(float v) { return __float_as_uint(v) & 0x7fffffffu; }
-
-// A value as an integer plus 128 in each of three bytes.
-__device__ __forceinline__ unsigned integer(float v, float scale) {
-    return __float_as_uint(fmaf(v, scale, MAGIC)) + (0x808080u - MAGIC_BITS);
-}
 
 // The limbs of four such integers, as signed bytes.
 __device__ __forceinline__ void split(unsigned (&limbs)[LIMBS], unsigned a, unsigned b, unsigned c, unsigned d) {
@@ -154,15 +66,6 @@ __device__ __forceinline__ void split(unsigned (&limbs)[LIMBS], unsigned a, unsi
     limbs[0] = __byte_perm(low, next, 0x5410) ^ 0x80808080u;
     limbs[1] = __byte_perm(low, next, 0x7632) ^ 0x80808080u;
     limbs[2] = __byte_perm(__byte_perm(a, b, 0x0062), __byte_perm(c, d, 0x0062), 0x5410) ^ 0x80808080u;
-}
-
-// Signed bytes from codes: a lane's first and second four of a block.
-__device__ __forceinline__ unsigned first_codes(unsigned word) {
-    return BITS == 8 ? word ^ 0x80808080u : ((word << 4) ^ 0x80808080u) & 0xf0f0f0f0u;
-}
-
-__device__ __forceinline__ unsigned second_codes(unsigned word, unsigned more) {
-    return BITS == 8 ? more ^ 0x80808080u : (word ^ 0x80808080u) & 0xf0f0f0f0u;
 }
 
 // Sums of four bytes' products, as floats that are MAGIC too large.
@@ -173,15 +76,6 @@ __device__ __forceinline__ float2 multiply(const unsigned (&a)[4], uint2 b) {
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b.x), "r"(b.y), "r"(MAGIC_BITS));
     return make_float2(__uint_as_float(d[0]), __uint_as_float(d[3]));
 }
-
-// The steps of two neighbouring blocks.
-__device__ __forceinline__ float2 steps_of(unsigned both) {
-    float2 v;
-    asm("{\n .reg .b16 low, high;\n mov.b32 {low, high}, %2;\n cvt.f32.f16 %0, low;\n cvt.f32.f16 %1, high;\n}" : "=f"(v.x), "=f"(v.y) : "r"(both));
-    return v;
-}
-
-__device__ __forceinline__ unsigned word_of(const uint4& v, int i) { return i == 0 ? v.x : i == 1 ? v.y : i == 2 ? v.z : v.w; }
 
 extern "C" __global__ void __launch_bounds__(THREADS + 32, 2)
 quantized_row_product(const float* x, const unsigned char* weights, const float* norm, const float* bias, const float* residual,

@@ -92,7 +92,11 @@ pub fn run(request: &LibraryProduct<'_, CudaRuntime>) -> Option<Tensor> {
 
 fn kernel(cut: Cut, columns: usize, quantization: Quantization, gated: bool, activation: usize) -> Kernel<8> {
     Kernel {
-        source: include_str!("quantized_rows_product.cu"),
+        source: concat!(
+            include_str!("weight_ring.cu"),
+            include_str!("few_bits.cu"),
+            include_str!("quantized_rows_product.cu")
+        ),
         entry: "quantized_rows_product",
         definitions: [
             ("BITS", quantization.bits()),

@@ -12,6 +12,8 @@
 // before griddepcontrol.wait, so that memory stays busy between kernels; the others it draws from a counter, for
 // multiprocessors are not equally fast nor equally early.
 //
+// The source is weight_ring.cu and this file, one after the other, as one translation unit.
+//
 // Launch
 //   grid      any; as many blocks as multiprocessors (132)
 //   block     THREADS + 32
@@ -37,76 +39,6 @@
 constexpr int WARPS = THREADS / 32;
 constexpr int UNITS = GATED ? GROUP / 2 : GROUP; // outputs per stage
 static_assert(GROUP * WARPS <= 32 && 32 % GROUP == 0 && (!GATED || GROUP >= 2), "a stage's partial sums fill one warp");
-
-constexpr int END = -1;
-
-typedef unsigned long long u64;
-
-__device__ __forceinline__ unsigned shared_address(const void* pointer) {
-    return static_cast<unsigned>(__cvta_generic_to_shared(pointer));
-}
-
-__device__ __forceinline__ void barrier_init(unsigned barrier, int arrivals) {
-    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals) : "memory");
-}
-
-__device__ __forceinline__ void barrier_arrive(unsigned barrier) {
-    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
-}
-
-__device__ __forceinline__ void barrier_expect(unsigned barrier, unsigned bytes) {
-    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
-}
-
-__device__ __forceinline__ void barrier_wait(unsigned barrier, unsigned parity) {
-    unsigned done;
-    do {
-        asm volatile("{\n .reg .pred p;\n mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\n"
-                     " selp.u32 %0, 1, 0, p;\n}"
-                     : "=r"(done) : "r"(barrier), "r"(parity) : "memory");
-    } while (!done);
-}
-
-__device__ __forceinline__ void copy_to_shared(unsigned to, const void* from, unsigned bytes, unsigned barrier, u64 policy) {
-    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, [%3], %4;"
-                 ::"r"(to), "l"(from), "r"(bytes), "r"(barrier), "l"(policy) : "memory");
-}
-
-// Written by the predecessor: past L1, which may hold what was there before.
-__device__ __forceinline__ float4 load_fresh4(const float* from) {
-    float4 v;
-    asm volatile("ld.global.cg.v4.f32 {%0, %1, %2, %3}, [%4];" : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w) : "l"(from) : "memory");
-    return v;
-}
-
-__device__ __forceinline__ float load_fresh(const float* from) {
-    float v;
-    asm volatile("ld.global.cg.f32 %0, [%1];" : "=f"(v) : "l"(from) : "memory");
-    return v;
-}
-
-// Counts to `last`, then from 0 again.
-__device__ __forceinline__ unsigned draw(unsigned* counter, unsigned last) {
-    unsigned drawn;
-    asm volatile("atom.global.inc.u32 %0, [%1], %2;" : "=r"(drawn) : "l"(counter), "r"(last) : "memory");
-    return drawn;
-}
-
-__device__ __forceinline__ uint4 load_shared(unsigned from) {
-    uint4 v;
-    asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(from) : "memory");
-    return v;
-}
-
-__device__ __forceinline__ float activation(float v) {
-#if ACTIVATION == 1
-    return v / (1.0f + expf(-1.5957691216057308f * (v + 0.044715f * v * v * v)));
-#elif ACTIVATION == 2
-    return v / (1.0f + expf(-v));
-#else
-    return v;
-#endif
-}
 
 // Sums each of `values` over the warp; value r ends in the lanes [r, r + 1) * 32 / COUNT.
 template <int COUNT>
