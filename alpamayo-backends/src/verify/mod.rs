@@ -255,6 +255,7 @@ mod tests {
         assert_eq!(attentions.count(), 4);
     }
 
+    #[cfg(feature = "flex")]
     #[test]
     fn packed_weights_are_read_exactly() {
         for weight in [WeightFormat::Bf16, WeightFormat::Int8, WeightFormat::Int4] {
