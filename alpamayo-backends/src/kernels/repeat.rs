@@ -25,7 +25,7 @@ enum State<R: KernelRuntime> {
     /// which are kept until the work is recorded.
     Warm(Vec<CubeTensor<R>>),
     /// The work is recorded.
-    Recorded(Repeatable<R>),
+    Recorded(Box<Repeatable<R>>),
     /// It can't be.
     Plain,
 }
@@ -107,7 +107,7 @@ fn record<R: KernelRuntime>(x: CubeTensor<R>, parts: usize, work: &mut Work<'_, 
         }
     }
     match repeatable.result() {
-        Some(result) => (result, State::Recorded(repeatable)),
+        Some(result) => (result, State::Recorded(Box::new(repeatable))),
         None => (repeatable.output, State::Plain),
     }
 }

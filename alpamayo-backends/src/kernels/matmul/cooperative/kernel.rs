@@ -363,7 +363,7 @@ fn store(
         let mut chunk = next[comptime!(slot * tile.slot() + step)];
         if comptime!(!whole) {
             let inside = begin + unit_chunk(tile) < block.end;
-            chunk = chunk & Chunk::new(select(inside, u32::MAX, 0u32));
+            chunk &= Chunk::new(select(inside, u32::MAX, 0u32));
         }
         store_chunk(stage, of_x + place_in_stage(step, tile), chunk);
     }
