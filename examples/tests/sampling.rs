@@ -9,7 +9,7 @@ use alpamayo_core::random::{Purpose, RandomStream};
 use alpamayo_core::{Error, LogitsFault, RowSampler, SamplingOptions};
 use burn::tensor::{DType, Tensor, TensorData};
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
+use proptest::test_runner::{Config, TestRng, TestRunner};
 
 /// How far probabilities may be from the definition's.
 const TOLERANCE: f64 = 1e-6;
@@ -298,7 +298,9 @@ impl DeviceVisitor for Draws {
             failure_persistence: None,
             ..Config::default()
         };
-        let outcome = TestRunner::new(config).run(&Case::any(), |case| {
+        // The same cases in every run: how many tokens differ by rounding depends on how many cases are flat.
+        let random = TestRng::deterministic_rng(config.rng_algorithm);
+        let outcome = TestRunner::new_with_rng(config, random).run(&Case::any(), |case| {
             let (logits, uniforms) = (case.logits(), case.uniforms());
             let sampling = case.sampling(&uniforms);
             let Some(drawn) = on_device::<B>(&logits, case.clips, &sampling, &device) else {
