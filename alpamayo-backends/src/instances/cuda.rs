@@ -66,7 +66,7 @@ impl KernelRuntime for CudaRuntime {
         hopper::run(work)
     }
 
-    fn record(client: &ComputeClient<Self>, device: &CudaDevice, work: &mut dyn FnMut()) -> Recorded<Self> {
+    fn record(client: &ComputeClient<Self>, device: &CudaDevice, work: &mut dyn FnMut()) -> Recorded {
         record::record(client, device, work)
     }
 }

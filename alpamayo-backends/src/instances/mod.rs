@@ -34,4 +34,4 @@ pub use flex::Flex;
 #[cfg(feature = "cubecl")]
 pub use runtime::{KernelRuntime, Pieces, Recorded, Recording};
 #[cfg(feature = "wgpu")]
-pub use wgpu::{Wgpu, WgpuDevice};
+pub use wgpu::{Wgpu, WgpuDevice, WgpuRuntime, WgpuSetup, share_device};

@@ -14,9 +14,9 @@ use crate::layers::CacheFormat;
 pub type Pieces<'a> = dyn Iterator<Item = &'a [u8]> + Send + 'a;
 
 /// What became of work that was to be recorded.
-pub enum Recorded<R: CubeRuntime> {
+pub enum Recorded {
     /// It was recorded and has not run.
-    Repeatable(Box<dyn Recording<R>>),
+    Repeatable(Box<dyn Recording>),
     /// It has run, and can't be repeated.
     Once,
     /// It has not run, and was not recorded.
@@ -24,16 +24,16 @@ pub enum Recorded<R: CubeRuntime> {
 }
 
 /// Work that can be launched again, over the same buffers.
-pub trait Recording<R: CubeRuntime> {
-    /// Queues the work; whether that went well.
+pub trait Recording {
+    /// Queues the work behind what the client was told before; whether that went well.
     fn replay(&self) -> bool;
-
-    /// Queues a copy between two tensors of the same extents, on the same stream; whether that went well.
-    fn copy(&self, from: &CubeTensor<R>, to: &CubeTensor<R>) -> bool;
 }
 
 /// A CubeCL runtime and what its platform offers beyond the kernels that are common to all.
 pub trait KernelRuntime: CubeRuntime {
+    /// Whether work can be recorded that has not run.
+    const RECORDS_FIRST_RUN: bool = false;
+
     /// How a cache of packed weights' keys and values is stored: bf16 where matrix units read them.
     fn cache_format(_device: &Self::Device) -> CacheFormat {
         CacheFormat::F32
@@ -93,9 +93,9 @@ pub trait KernelRuntime: CubeRuntime {
         None
     }
 
-    /// Records what `work` launches from this thread, where the platform can. `work` must have run before, and this must be the
-    /// client's own thread ([`ComputeClient::exclusive`]).
-    fn record(_client: &ComputeClient<Self>, _device: &Self::Device, _work: &mut dyn FnMut()) -> Recorded<Self> {
+    /// Records what `work` launches from this thread, where the platform can. `work` must have run before unless the platform
+    /// [records first runs](Self::RECORDS_FIRST_RUN), and this must be the client's own thread ([`ComputeClient::exclusive`]).
+    fn record(_client: &ComputeClient<Self>, _device: &Self::Device, _work: &mut dyn FnMut()) -> Recorded {
         Recorded::Nothing
     }
 }

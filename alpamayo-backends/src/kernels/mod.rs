@@ -7,9 +7,11 @@
 )]
 
 mod activation;
+mod apart;
 pub mod attention;
 mod bits;
 mod cooperative;
+pub(crate) mod copy;
 #[cfg(feature = "cuda")]
 pub(crate) mod cuda;
 mod finish;

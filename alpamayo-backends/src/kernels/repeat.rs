@@ -4,6 +4,8 @@ use burn::tensor::Tensor;
 use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{BoolElement, CubeBackend, FloatElement, IntElement};
 
+use super::apart::apart;
+use super::copy::copy;
 use super::tensors::{empty, extents, float, tensor};
 use crate::instances::{KernelRuntime, Recorded, Recording};
 use crate::repetition::{Parts, Repetition};
@@ -13,7 +15,7 @@ type Cube<R, F, I, BT> = CubeBackend<R, F, I, BT>;
 /// A part of the work over the runtime's tensors.
 type Work<'a, R> = dyn FnMut(usize, &CubeTensor<R>) -> CubeTensor<R> + 'a;
 
-/// Runs work once, records it the second time, and repeats it from then on.
+/// Records work when it is done the first time, or the second where a platform asks for that, and repeats it from then on.
 ///
 /// A part that is recorded is launched at once, so that the device is busy while the next one is.
 pub struct Repeat<R: KernelRuntime>(State<R>);
@@ -45,8 +47,13 @@ impl<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement> Repetiti
         work: &mut Parts<'_, Cube<R, F, I, BT>>,
     ) -> Tensor<Cube<R, F, I, BT>, 2> {
         let x = float(x);
-        let mut work = |part: usize, x: &CubeTensor<R>| float(work(part, tensor(x.clone())));
+        let mut work = |part: usize, x: &CubeTensor<R>| apart(|| float(work(part, tensor(x.clone()))));
         let result = match std::mem::replace(&mut self.0, State::Plain) {
+            State::New if R::RECORDS_FIRST_RUN => {
+                let (output, next) = record(x, parts, &mut work);
+                self.0 = next;
+                output
+            }
             State::New => {
                 let kept = run(x, parts, &mut work);
                 let output = kept[kept.len() - 1].clone();
@@ -88,10 +95,13 @@ fn plainly<R: KernelRuntime>(x: CubeTensor<R>, parts: std::ops::Range<usize>, wo
 
 /// The work's result, and what can be done the next time.
 fn record<R: KernelRuntime>(x: CubeTensor<R>, parts: usize, work: &mut Work<'_, R>) -> (CubeTensor<R>, State<R>) {
+    let Some(input) = apart(|| same(&x)) else {
+        return (plainly(x, 0..parts, work), State::Plain);
+    };
     let mut repeatable = Repeatable {
-        input: x.clone(),
+        output: input.clone(),
         recordings: Vec::with_capacity(parts),
-        output: x,
+        input,
     };
     for part in 0..parts {
         let x = repeatable.output.clone();
@@ -115,7 +125,7 @@ fn record<R: KernelRuntime>(x: CubeTensor<R>, parts: usize, work: &mut Work<'_, 
 /// Recorded work between two buffers, each part of it from the buffer of the part before.
 struct Repeatable<R: KernelRuntime> {
     input: CubeTensor<R>,
-    recordings: Vec<Box<dyn Recording<R>>>,
+    recordings: Vec<Box<dyn Recording>>,
     output: CubeTensor<R>,
 }
 
@@ -123,17 +133,19 @@ impl<R: KernelRuntime> Repeatable<R> {
     /// The result for `x`, `None` where it has other extents or the device refuses.
     fn replay(&self, x: &CubeTensor<R>) -> Option<CubeTensor<R>> {
         let fits = extents(x) == extents(&self.input) && x.dtype == self.input.dtype;
-        let copied = fits && self.recordings.first().is_some_and(|first| first.copy(x, &self.input));
-        (copied && self.recordings.iter().all(|recording| recording.replay()))
-            .then(|| self.result())
-            .flatten()
+        let replayed = fits && copy(x, &self.input) && self.recordings.iter().all(|recording| recording.replay());
+        replayed.then(|| self.result()).flatten()
     }
 
     /// What the output holds, in a buffer of its own: the next time overwrites it.
     fn result(&self) -> Option<CubeTensor<R>> {
-        let (rows, columns) = extents(&self.output);
-        let result = empty(&self.output, rows, columns, self.output.dtype);
-        let last = self.recordings.last()?;
-        last.copy(&self.output, &result).then_some(result)
+        same(&self.output)
     }
+}
+
+/// The same values in a buffer of their own.
+fn same<R: KernelRuntime>(x: &CubeTensor<R>) -> Option<CubeTensor<R>> {
+    let (rows, columns) = extents(x);
+    let result = empty(x, rows, columns, x.dtype);
+    copy(x, &result).then_some(result)
 }

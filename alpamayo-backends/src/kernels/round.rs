@@ -5,8 +5,8 @@ use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-use super::bits;
 use super::tensors::{array, cubes, vector};
+use super::{apart, bits};
 
 const UNITS: usize = 256;
 
@@ -15,7 +15,7 @@ pub fn round<R: CubeRuntime>(x: &CubeTensor<R>) -> CubeTensor<R> {
     let shape = x.meta.shape().clone();
     let vector = vector(shape[shape.len() - 1]);
     let vectors = x.meta.num_elements() / vector;
-    let handle = x.client.empty(x.meta.num_elements() * 2);
+    let handle = apart::empty(&x.client, x.meta.num_elements() * 2);
     let out = CubeTensor::new_contiguous(x.client.clone(), x.device.clone(), shape, handle, DType::BF16);
     // SAFETY: positions are checked against the output's length.
     unsafe {

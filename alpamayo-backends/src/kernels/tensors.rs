@@ -7,6 +7,8 @@ use burn_cubecl::{BoolElement, CubeBackend, CubeRuntime, FloatElement, IntElemen
 use cubecl::ir::{ElemType, FloatKind, IntKind, features::MmaConfig};
 use cubecl::prelude::*;
 
+use super::apart;
+
 /// The tensor of the runtime behind a float tensor, its rows one after another.
 pub fn float<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolElement, const D: usize>(
     tensor: Tensor<CubeBackend<R, F, I, BT>, D>,
@@ -49,7 +51,7 @@ pub fn empty_on<R: CubeRuntime>(
     columns: usize,
     dtype: DType,
 ) -> CubeTensor<R> {
-    let handle = client.empty(rows * columns * dtype.size());
+    let handle = apart::empty(client, rows * columns * dtype.size());
     CubeTensor::new_contiguous(
         client.clone(),
         device.clone(),

@@ -145,7 +145,7 @@ impl Case {
         host(output)
     }
 
-    fn product(&self, device: &WgpuDevice) -> Product<cubecl::wgpu::WgpuRuntime> {
+    fn product(&self, device: &WgpuDevice) -> Product<crate::instances::WgpuRuntime> {
         let mut product = Product::new(&self.linear::<Wgpu>(device), self.activation).unwrap();
         if self.norm {
             product = product.with_norm(&self.norm::<Wgpu>(device)).unwrap();
@@ -340,7 +340,7 @@ proptest! {
 }
 
 /// A kernel's result on the host, from f32 or from bf16 bits, which this backend's own conversions don't read.
-fn bits(tensor: burn_cubecl::tensor::CubeTensor<cubecl::wgpu::WgpuRuntime>) -> Vec<f32> {
+fn bits(tensor: burn_cubecl::tensor::CubeTensor<crate::instances::WgpuRuntime>) -> Vec<f32> {
     let count = tensor.meta.num_elements();
     let bytes = tensor.client.read_one(tensor.handle).unwrap();
     match tensor.dtype {

@@ -18,6 +18,7 @@ use super::plan::Plan;
 use super::problem::{ExtentsLaunch, KeyValuesLaunch, Problem, SourcesLaunch};
 use super::stream::Stream;
 use super::tensor_core::TensorCoreConfig;
+use crate::kernels::apart;
 use crate::kernels::tensors::{cubes, split};
 use crate::layers::{Attention, HeadNorms, Rotary};
 
@@ -151,7 +152,10 @@ impl<'a, R: CubeRuntime> Prepare<'a, R> {
         } = *self.attention;
         let client = &self.qkv.client;
         let rows = self.rows();
-        let query = client.empty(rows * num_heads * head_dim * if self.pack_query { 2 } else { 4 });
+        let query = apart::empty(
+            client,
+            rows * num_heads * head_dim * if self.pack_query { 2 } else { 4 },
+        );
         let lanes = plane_size(client).filter(|lanes| *lanes <= 32);
         let config = PrepareConfig {
             heads: num_heads,
@@ -429,8 +433,8 @@ impl<R: CubeRuntime> Launch<'_, R> {
         let heads = self.all_tokens * self.problem.heads * (parts.count + parts.tails);
         let bytes = if packed { 2 } else { 4 };
         [
-            self.client.empty(heads * self.problem.head_dim * bytes),
-            self.client.empty(heads * 8),
+            apart::empty(self.client, heads * self.problem.head_dim * bytes),
+            apart::empty(self.client, heads * 8),
         ]
     }
 
@@ -446,7 +450,7 @@ impl<R: CubeRuntime> Launch<'_, R> {
     fn combine(&self, sums: &Handle, statistics: &Handle, slots: usize, packed: bool) -> Handle {
         let Problem { heads, head_dim, .. } = self.problem;
         let heads = self.all_tokens * heads;
-        let output = self.client.empty(heads * head_dim * if packed { 2 } else { 4 });
+        let output = apart::empty(self.client, heads * head_dim * if packed { 2 } else { 4 });
         let config = CombineConfig::new(head_dim, slots, packed);
         // SAFETY: a cube past the last head does nothing.
         unsafe {

@@ -9,7 +9,7 @@ use crate::definition;
 use crate::instances::Flex;
 use crate::layers::{Attention, HeadNorms, KeyValue, LayerCache, RmsNorm, Rotary, RowLengths};
 
-type Gpu = burn_cubecl::CubeBackend<cubecl::wgpu::WgpuRuntime, f32, i32, u32>;
+type Gpu = burn_cubecl::CubeBackend<crate::instances::WgpuRuntime, f32, i32, u32>;
 
 /// Values that look random, the same on every backend.
 fn values(seed: u64, count: usize) -> Vec<f32> {
@@ -277,7 +277,7 @@ proptest! {
 
 /// Whether the device has cooperative matrices of bf16; says so where it has none.
 fn has_matrix_units() -> bool {
-    let client = <cubecl::wgpu::WgpuRuntime as cubecl::Runtime>::client(&Default::default());
+    let client = <crate::instances::WgpuRuntime as cubecl::Runtime>::client(&Default::default());
     let found = crate::kernels::cooperative::has_cooperative_matrices(&client);
     if !found {
         eprintln!("skipped: this device has no cooperative matrices of bf16");

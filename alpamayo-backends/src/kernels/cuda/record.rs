@@ -1,26 +1,18 @@
 //! What a piece of work launches, recorded as a graph of the driver's and launched again as one.
 
-use burn_cubecl::tensor::CubeTensor;
 use burn_cuda::CudaDevice;
 use cubecl::client::ComputeClient;
 use cubecl::cuda::CudaRuntime;
 use cudarc::driver::{DriverError, result, sys};
 
-use super::buffers::address;
 use super::client_stream::client_stream;
 use crate::instances::{Recorded, Recording};
-
-type Tensor = CubeTensor<CudaRuntime>;
 
 /// Records what `work` launches on the stream of the calling thread, without running it.
 ///
 /// It has to run on the client's own thread, and `work` must have run before, so that its kernels are compiled, the memory that
 /// it takes in between is there, and whatever it reads of other streams has been waited for.
-pub fn record(
-    client: &ComputeClient<CudaRuntime>,
-    device: &CudaDevice,
-    work: &mut dyn FnMut(),
-) -> Recorded<CudaRuntime> {
+pub fn record(client: &ComputeClient<CudaRuntime>, device: &CudaDevice, work: &mut dyn FnMut()) -> Recorded {
     let Some(stream) = client_stream(client, device) else {
         return Recorded::Nothing;
     };
@@ -45,7 +37,7 @@ pub fn record(
 
 /// # Safety
 /// The graph and the stream are valid.
-unsafe fn finish(graph: sys::CUgraph, stream: sys::CUstream) -> Result<Recorded<CudaRuntime>, DriverError> {
+unsafe fn finish(graph: sys::CUgraph, stream: sys::CUstream) -> Result<Recorded, DriverError> {
     // SAFETY: by the caller's promise; a graph may be destroyed while what was launched of it still runs.
     unsafe {
         let exec = Graph {
@@ -102,19 +94,9 @@ impl Drop for Graph {
     }
 }
 
-impl Recording<CudaRuntime> for Graph {
+impl Recording for Graph {
     fn replay(&self) -> bool {
         // SAFETY: both are alive; the buffers that the graph names are kept by whoever keeps the recording.
         unsafe { result::graph::launch(self.exec, self.stream) }.is_ok()
-    }
-
-    fn copy(&self, from: &Tensor, to: &Tensor) -> bool {
-        let address = |tensor: &Tensor| address(&tensor.client, &tensor.handle);
-        let bytes = from.meta.num_elements() * from.dtype.size();
-        let copied = address(from).zip(address(to)).map(|(from, to)| {
-            // SAFETY: both buffers have so many bytes: the caller compares their extents.
-            unsafe { result::memcpy_dtod_async(to, from, bytes, self.stream) }
-        });
-        copied.is_some_and(|copied| copied.is_ok())
     }
 }

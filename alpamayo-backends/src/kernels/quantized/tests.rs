@@ -6,11 +6,11 @@ use proptest::prelude::*;
 
 use super::{part_buffer, random_words, widened, widened_rows};
 use crate::definition::{self, host_values};
+use crate::instances::WgpuRuntime;
 use crate::instances::{Wgpu, WgpuDevice};
 use crate::kernels::product::{Element, Product, StoredWeight};
 use crate::layers::{Activation, Linear, Quantization, SourceType, WeightFormat, WeightSource};
 use crate::{ModelBackend, kernels};
-use cubecl::wgpu::WgpuRuntime;
 
 /// Values whose blocks differ in size, down to subnormal steps.
 fn bytes(rows: usize, columns: usize, seed: u32) -> Vec<u8> {

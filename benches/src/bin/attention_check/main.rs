@@ -32,7 +32,7 @@ fn main() {
     if whole && (vulkan || !cuda) {
         whole::all::<alpamayo_backends::instances::Wgpu>("vulkan", &Default::default());
     } else if vulkan || !cuda {
-        cases::all::<cubecl::wgpu::WgpuRuntime, u32>("vulkan", &words);
+        cases::all::<alpamayo_backends::instances::WgpuRuntime, u32>("vulkan", &words);
     }
 }
 

@@ -1,7 +1,9 @@
 //! A layer of a flow step, product by product and in tiles of several kinds: microseconds on the device alone, until it is done where
 //! this thread launches and where the client's own does, as a stage runs, and the error.
 
-use alpamayo_backends::instances::KernelRuntime;
+use std::time::Instant;
+
+use alpamayo_backends::instances::{KernelRuntime, Recorded};
 use alpamayo_backends::kernels::attention::{Plan, expert_with};
 use alpamayo_backends::kernels::matmul::cooperative::{self, Tile};
 use alpamayo_backends::kernels::product::Product;
@@ -9,6 +11,7 @@ use alpamayo_backends::layers::{
     Activation, Attention, HeadNorms, KeyValue, LayerCache, Linear, RmsNorm, Rotary, RowLengths,
 };
 use burn::module::{Param, ParamId};
+use burn::tensor::backend::Backend;
 use burn::tensor::{DType, Distribution, Tensor, TensorPrimitive};
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
@@ -124,6 +127,32 @@ fn launches<R: KernelRuntime>(device: &R::Device) {
     let x = into_contiguous(random::<R>(1, 64, device).into_primitive().tensor());
     let run = |_| alpamayo_backends::kernels::round(&x);
     lines::<R, _>(device, vec![("launch".into(), 0.0, Box::new(run))]);
+    let queued = R::client(device).exclusive(|| queueing::<R>(&x));
+    let [anew, again] = queued.expect("the device's thread runs").map(|seconds| seconds * 1e6);
+    println!("launch, this thread's part: {anew:.1} anew, {again:.1} of a recording");
+}
+
+/// Seconds that this thread spends on a launch that does nearly nothing: anew, and of a recording that is launched again.
+fn queueing<R: KernelRuntime>(x: &CubeTensor<R>) -> [f64; 2] {
+    const LAUNCHES: usize = 256;
+    let sync = || Cube::<R>::sync(&x.device).expect("the device finishes its work");
+    let seconds = |work: &mut dyn FnMut()| {
+        let times = (0..9).map(|_| {
+            sync();
+            let begun = Instant::now();
+            work();
+            begun.elapsed().as_secs_f64() / LAUNCHES as f64
+        });
+        times.fold(f64::INFINITY, f64::min)
+    };
+    let mut work = || (0..LAUNCHES).for_each(|_| drop(alpamayo_backends::kernels::round(x)));
+    let anew = seconds(&mut work);
+    let again = match R::record(&x.client, &x.device, &mut work) {
+        Recorded::Repeatable(recording) => seconds(&mut || assert!(recording.replay(), "the device takes it")),
+        Recorded::Once | Recorded::Nothing => f64::NAN,
+    };
+    sync();
+    [anew, again]
 }
 
 /// What is timed: its name, its error, and itself.

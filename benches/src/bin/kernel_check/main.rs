@@ -39,7 +39,7 @@ fn main() {
         #[cfg(feature = "cuda")]
         "cuda" => run::<cubecl::cuda::CudaRuntime>(&options),
         #[cfg(feature = "wgpu")]
-        "vulkan" | "metal" | "wgpu" => run::<cubecl::wgpu::WgpuRuntime>(&options),
+        "vulkan" | "metal" | "wgpu" => run::<alpamayo_backends::instances::WgpuRuntime>(&options),
         other => eprintln!("no backend {other:?} in this build: cuda, vulkan, metal or wgpu by feature"),
     }
 }

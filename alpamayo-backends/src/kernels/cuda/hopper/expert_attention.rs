@@ -8,6 +8,7 @@ use super::module::Kernel;
 use super::tensor_map::bf16_map;
 use super::tokens::{Attention, HEAD_DIM, Parameters, Prepared, inputs, output};
 use super::{Queue, Tensor, queue};
+use crate::kernels::apart;
 
 /// Blocks of a cluster: with more, not all clusters fit on the chip at once.
 const SPLITS: usize = 8;
@@ -81,7 +82,7 @@ pub(super) fn expert(prepare: &Prepared<'_>, request: &Attention<'_>) -> Option<
     let parameters = Parameters::of(prepare)?;
     let kernel = kernel(problem.heads, problem.key_value_heads, prepare.qkv.dtype == DType::BF16);
     let function = kernel.function(&prepare.qkv.device)?;
-    let out = prepare.qkv.client.empty(2 * prepare.rows() * problem.heads * HEAD_DIM);
+    let out = apart::empty(&prepare.qkv.client, 2 * prepare.rows() * problem.heads * HEAD_DIM);
     let inputs = inputs(prepare, request);
     queue(&prepare.qkv.client, &prepare.qkv.device, &inputs, |queue| {
         let arguments = [

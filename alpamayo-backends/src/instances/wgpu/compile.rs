@@ -1,0 +1,102 @@
+//! Kernels to pipelines, where CubeCL's server keeps its own to itself.
+
+use std::sync::Arc;
+
+use cubecl::ir::StorageType;
+use cubecl::prelude::{CompiledKernel, ExecutionMode, KernelId, KernelMetadata};
+use cubecl::server::{KernelArguments, MetadataBindingInfo, ServerUtilities};
+use cubecl::wgpu::{AutoCompiler, AutoRepresentationRef, WgpuServer};
+use cubecl::{CompilationError, CubeTask, WgpuCompilationOptions};
+use cubecl_runtime::validation::{validate_cube_dim, validate_units};
+use wgpu::{Backend, ComputePipeline};
+
+use super::server::Server;
+
+/// A kernel before it is compiled.
+pub(super) type Kernel = Box<dyn CubeTask<AutoCompiler>>;
+
+/// A kernel that is launched more than once.
+pub(super) struct Shared(pub(super) Arc<Kernel>);
+
+impl KernelMetadata for Shared {
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+
+    fn id(&self) -> KernelId {
+        self.0.id()
+    }
+
+    fn address_type(&self) -> StorageType {
+        self.0.address_type()
+    }
+}
+
+impl CubeTask<AutoCompiler> for Shared {
+    fn compile(
+        &self,
+        compiler: &mut AutoCompiler,
+        options: &WgpuCompilationOptions,
+        mode: ExecutionMode,
+        address_type: StorageType,
+    ) -> Result<CompiledKernel<AutoCompiler>, CompilationError> {
+        self.0.as_ref().as_ref().compile(compiler, options, mode, address_type)
+    }
+}
+
+/// The same arguments once more.
+pub(super) fn same(arguments: &KernelArguments) -> KernelArguments {
+    let info = &arguments.info;
+    KernelArguments::new()
+        .with_buffers(arguments.buffers.clone())
+        .with_info(MetadataBindingInfo::new(
+            info.data.clone(),
+            info.dynamic_metadata_offset,
+        ))
+}
+
+/// The kernel's pipeline, `None` where the device can't run it or it doesn't compile.
+pub(super) fn compile(
+    server: &WgpuServer,
+    utilities: &ServerUtilities<Server>,
+    kernel: &Kernel,
+    mode: ExecutionMode,
+    arguments: &KernelArguments,
+) -> Option<Arc<ComputePipeline>> {
+    let (id, properties) = (kernel.id(), &utilities.properties);
+    validate_cube_dim(properties, &id).ok()?;
+    validate_units(properties, &id).ok()?;
+    let options = &server.compilation_options;
+    let mut compiler = compiler(utilities.info, options);
+    let compiled = (kernel.as_ref())
+        .compile(&mut compiler, options, mode, kernel.address_type())
+        .ok()?;
+    let code = compiled.repr.as_ref().map(|code| code.as_ref());
+    if code.map_or(0, shared_bytes) > properties.hardware.max_shared_memory_size {
+        return None;
+    }
+    let name = &compiled.entrypoint_name;
+    let module = server.create_module(name, code, &compiled.source, mode).ok()?;
+    Some(server.create_pipeline(name, code, module, arguments))
+}
+
+fn compiler(backend: Backend, options: &WgpuCompilationOptions) -> AutoCompiler {
+    match backend {
+        #[cfg(feature = "vulkan")]
+        Backend::Vulkan if options.supports_vulkan => AutoCompiler::SpirV(Default::default()),
+        #[cfg(feature = "metal")]
+        Backend::Metal => AutoCompiler::Msl(Default::default()),
+        _ => AutoCompiler::Wgsl(Default::default()),
+    }
+}
+
+/// Bytes of shared memory that a cube takes.
+fn shared_bytes(code: AutoRepresentationRef<'_>) -> usize {
+    match code {
+        AutoRepresentationRef::Wgsl(code) => code.shared_memory_bytes(),
+        #[cfg(feature = "vulkan")]
+        AutoRepresentationRef::SpirV(code) => code.shared_size,
+        #[cfg(feature = "metal")]
+        AutoRepresentationRef::Msl(code) => code.shared_memory_size(),
+    }
+}

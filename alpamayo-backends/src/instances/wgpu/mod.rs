@@ -1,0 +1,96 @@
+//! Any GPU through wgpu: Vulkan, Metal or WebGPU, whichever the crate's features compile and the machine has.
+
+mod commands;
+mod compile;
+mod opening;
+mod runtime;
+mod server;
+#[cfg(test)]
+mod tests;
+
+use burn_cubecl::CubeBackend;
+use cubecl::Runtime;
+use cubecl::client::ComputeClient;
+use cubecl::device::Device;
+use cubecl::device_handle::DeviceHandle;
+use cubecl::stream_id::StreamId;
+
+pub use burn_wgpu::WgpuDevice;
+pub use cubecl::wgpu::WgpuSetup;
+pub use opening::share_device;
+pub use runtime::WgpuRuntime;
+
+use super::{KernelRuntime, Recorded, Recording};
+use crate::kernels::matmul::cooperative;
+use crate::layers::CacheFormat;
+use commands::Commands;
+use server::{Ended, Server};
+
+/// Burn's wgpu backend without fusion or autotuning.
+pub type Wgpu = CubeBackend<WgpuRuntime, f32, i32, u32>;
+
+impl KernelRuntime for WgpuRuntime {
+    const RECORDS_FIRST_RUN: bool = true;
+
+    fn has_own_memory(device: &WgpuDevice) -> Option<bool> {
+        match device {
+            WgpuDevice::DiscreteGpu(_) => Some(true),
+            WgpuDevice::IntegratedGpu(_) | WgpuDevice::Cpu => Some(false),
+            _ => None,
+        }
+    }
+
+    fn cache_format(device: &WgpuDevice) -> CacheFormat {
+        if cooperative::is_available(&Self::client(device)) {
+            CacheFormat::Bf16
+        } else {
+            CacheFormat::F32
+        }
+    }
+
+    fn record(_client: &ComputeClient<Self>, device: &WgpuDevice, work: &mut dyn FnMut()) -> Recorded {
+        let server = DeviceHandle::<Server>::new(device.to_id());
+        let Ok(true) = server.submit_blocking(Server::begin_recording) else {
+            return Recorded::Nothing;
+        };
+        let open = OpenRecording(&server);
+        work();
+        match open.end() {
+            Some(Ended::Recorded(commands)) => Recorded::Repeatable(Box::new(RecordedCommands {
+                server: server.clone(),
+                commands,
+            })),
+            Some(Ended::Interrupted) => Recorded::Once,
+            None => Recorded::Nothing,
+        }
+    }
+}
+
+/// A recording that has begun. It ends with this value, so that a panic of the work leaves a server that launches again.
+struct OpenRecording<'a>(&'a DeviceHandle<Server>);
+
+impl OpenRecording<'_> {
+    fn end(self) -> Option<Ended> {
+        self.0.submit_blocking(Server::end_recording).ok().flatten()
+    }
+}
+
+impl Drop for OpenRecording<'_> {
+    fn drop(&mut self) {
+        let _ = self.0.submit_blocking(Server::end_recording);
+    }
+}
+
+/// Commands, and the server in whose order they run.
+struct RecordedCommands {
+    server: DeviceHandle<Server>,
+    commands: Commands,
+}
+
+impl Recording for RecordedCommands {
+    fn replay(&self) -> bool {
+        let stream = StreamId::current();
+        let submitted = (self.server).submit_blocking(|server| server.submit(&self.commands, stream));
+        submitted.is_ok()
+    }
+}

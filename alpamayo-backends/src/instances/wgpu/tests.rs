@@ -1,0 +1,193 @@
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use burn::tensor::{Distribution, Tensor};
+use burn_cubecl::kernel::into_contiguous;
+use burn_wgpu::graphics::{AutoGraphicsApi, GraphicsApi};
+use cubecl::future::block_on;
+use cubecl::wgpu as stock;
+use proptest::prelude::*;
+
+use super::*;
+use crate::ModelBackend;
+use crate::instances::adapters;
+use crate::kernels::copy::copy;
+use crate::layers::{Activation, Linear, WeightFormat};
+use crate::repetition::{Anew, Repetition};
+
+type Matrix = Tensor<Wgpu, 2>;
+
+fn device() -> WgpuDevice {
+    WgpuDevice::default()
+}
+
+/// Work on the device's thread, as stages do it.
+fn on_device<T: Send + 'static>(work: impl FnOnce() -> T + Send) -> T {
+    Wgpu::run_stage(&device(), work).unwrap()
+}
+
+fn random(rows: usize, columns: usize) -> Matrix {
+    Tensor::random([rows, columns], Distribution::Default, &device())
+}
+
+fn values(tensor: Matrix) -> Vec<f32> {
+    tensor.into_data().to_vec().unwrap()
+}
+
+/// Records `work`; what it makes of `x`, and what became of the recording.
+fn record(x: &Matrix, work: impl Fn(Matrix) -> Matrix) -> (Matrix, Recorded) {
+    let mut result = None;
+    let client = WgpuRuntime::client(&device());
+    let recorded = WgpuRuntime::record(&client, &device(), &mut || result = Some(work(x.clone())));
+    (result.unwrap(), recorded)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    /// Tensors that were made on the way are kept to the end, as an observer may.
+    #[test]
+    fn repeated_work_gives_what_it_gives_anew_and_nothing_is_written_over(
+        rows in 1..6usize, blocks in 1..4usize, parts in 1..4usize, steps in 2..6usize,
+    ) {
+        on_device(move || {
+            let columns = 32 * blocks;
+            let square = |_| {
+                let weight = Wgpu::random_weight((columns, columns), 0.5, WeightFormat::Bf16, &device());
+                Linear::new(weight.unwrap(), None)
+            };
+            let layers: Vec<Linear<Wgpu>> = (0..2 * parts).map(square).collect();
+            let mut work = |part: usize, x: Matrix| {
+                let next = Wgpu::project(x.clone(), &layers[2 * part], Activation::Silu);
+                Wgpu::project_add(next, &layers[2 * part + 1], x)
+            };
+            let mut repetition = Wgpu::repetition();
+            let mut kept: Vec<(Matrix, Vec<f32>)> = Vec::new();
+            for _ in 0..steps {
+                let x = Wgpu::project(random(rows, columns), &layers[0], Activation::None);
+                kept.push((x.clone(), values(x.clone())));
+                let anew = values(Anew.run(x.clone(), parts, &mut work));
+                kept.push((repetition.run(x, parts, &mut work), anew));
+            }
+            for (tensor, expected) in kept {
+                assert_eq!(values(tensor), expected);
+            }
+        });
+    }
+}
+
+#[test]
+fn a_recording_runs_when_it_is_told_and_again_with_other_input() {
+    on_device(|| {
+        let x = random(3, 8);
+        let (result, recorded) = record(&x, |x| x * 2.0 + 1.0);
+        let Recorded::Repeatable(recording) = recorded else {
+            panic!("two kernels can be recorded");
+        };
+        for _ in 0..2 {
+            let other = random(3, 8);
+            let primitive = |tensor: &Matrix| into_contiguous(tensor.clone().into_primitive().tensor());
+            assert!(copy(&primitive(&other), &primitive(&x)));
+            assert!(recording.replay());
+            assert_eq!(values(result.clone()), values(other * 2.0 + 1.0));
+        }
+    });
+}
+
+#[test]
+fn work_that_writes_from_the_host_runs_once() {
+    on_device(|| {
+        let x = random(2, 4);
+        let work = |x: Matrix| (x + 1.0) * Tensor::from_floats([[2.0, 3.0, 4.0, 5.0]], &device());
+        let (result, recorded) = record(&x, work);
+        assert!(matches!(recorded, Recorded::Once));
+        assert_eq!(values(result), values(work(x)));
+    });
+}
+
+#[test]
+fn work_that_reads_on_the_host_reads_what_it_launched() {
+    on_device(|| {
+        let x = random(2, 4);
+        let expected = values(x.clone() + 1.0);
+        let (result, recorded) = record(&x, |x| {
+            let next = x + 1.0;
+            assert_eq!(values(next.clone()), expected);
+            next * 2.0
+        });
+        assert!(matches!(recorded, Recorded::Once));
+        assert_eq!(values(result), values((x + 1.0) * 2.0));
+    });
+}
+
+#[test]
+fn work_that_panics_leaves_a_device_that_launches() {
+    on_device(|| {
+        let x = random(2, 4);
+        let panicked = catch_unwind(AssertUnwindSafe(|| {
+            record(&x, |x| {
+                let _ = x + 1.0;
+                panic!("on purpose")
+            })
+        }));
+        assert!(panicked.is_err());
+        let sum = values(x.clone()).iter().sum::<f32>();
+        assert!((values(x.sum().reshape([1, 1]))[0] - sum).abs() < 1e-4);
+    });
+}
+
+/// A device that wgpu opened, and its queue.
+fn setup() -> WgpuSetup {
+    let backend = AutoGraphicsApi::backend();
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
+        backends: backend.into(),
+        ..wgpu::InstanceDescriptor::new_without_display_handle()
+    });
+    let adapter = block_on(instance.request_adapter(&Default::default())).unwrap();
+    let (features, limits) = (adapter.features(), adapter.limits());
+    let (device, queue) = block_on(adapter.request_device(&wgpu::DeviceDescriptor {
+        required_features: features & !wgpu::Features::MAPPABLE_PRIMARY_BUFFERS,
+        required_limits: limits,
+        ..Default::default()
+    }))
+    .unwrap();
+    WgpuSetup {
+        instance,
+        adapter,
+        device,
+        queue,
+        backend,
+    }
+}
+
+#[test]
+fn a_programs_own_device_computes_and_records() {
+    let device = share_device(setup());
+    let stage = Wgpu::run_stage(&device.clone(), move || {
+        let x = Matrix::ones([2, 4], &device);
+        let (client, mut result) = (WgpuRuntime::client(&device), None);
+        let recorded = WgpuRuntime::record(&client, &device, &mut || result = Some(x.clone() * 2.0));
+        let Recorded::Repeatable(recording) = recorded else {
+            panic!("a kernel can be recorded");
+        };
+        assert!(recording.replay());
+        assert_eq!(values(result.unwrap()), [2.0; 8]);
+    });
+    stage.unwrap();
+}
+
+/// CubeCL's own runtime on a device keeps it from being opened a second time by the same name.
+#[test]
+fn a_device_that_burns_backend_has_opened_computes() {
+    // The adapter's own name, where the other tests ask for the default.
+    let first = adapters::list(adapters::kind()).remove(0);
+    let device = adapters::open(first.device).unwrap();
+    let stock = Tensor::<burn_cubecl::CubeBackend<stock::WgpuRuntime, f32, i32, u32>, 2>::ones([2, 4], &device);
+    assert_eq!((stock * 2.0).into_data().to_vec::<f32>().unwrap(), [2.0; 8]);
+    let sums = Wgpu::run_stage(&device.clone(), move || {
+        let mut repetition = Wgpu::repetition();
+        let mut work = |_: usize, x: Matrix| x * 2.0;
+        let x = Matrix::ones([2, 4], &device);
+        [(); 3].map(|()| values(repetition.run(x.clone(), 1, &mut work)))
+    });
+    assert_eq!(sums.unwrap(), [vec![2.0; 8], vec![2.0; 8], vec![2.0; 8]]);
+}
