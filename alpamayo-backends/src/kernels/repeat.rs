@@ -55,7 +55,8 @@ impl<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement> Repetiti
                 output
             }
             State::New => {
-                let kept = run(x, parts, &mut work);
+                // A copy, as what is recorded will begin with one.
+                let kept = run(apart(|| same(&x)).unwrap_or(x), parts, &mut work);
                 let output = kept[kept.len() - 1].clone();
                 self.0 = State::Warm(kept);
                 output
