@@ -17,7 +17,7 @@ thread_local! {
     static IS_APART: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Does work whose tensors, as far as kernels make them, lie in memory of its own..
+/// Does work whose tensors, as far as kernels make them, lie in memory of its own.
 pub fn apart<T>(work: impl FnOnce() -> T) -> T {
     /// Back to what was, also behind a panic.
     struct Before(bool);

@@ -93,6 +93,7 @@ pub fn run(request: &LibraryProduct<'_, CudaRuntime>) -> Option<Tensor> {
 fn kernel(cut: Cut, columns: usize, quantization: Quantization, gated: bool, activation: usize) -> Kernel<8> {
     Kernel {
         source: concat!(
+            include_str!("activation.cu"),
             include_str!("weight_ring.cu"),
             include_str!("few_bits.cu"),
             include_str!("quantized_rows_product.cu")

@@ -67,7 +67,11 @@ pub fn run(request: &LibraryProduct<'_, CudaRuntime>) -> Option<Tensor> {
 
 fn kernel(cut: Cut, columns: usize, gated: bool, activation: usize) -> Kernel<6> {
     Kernel {
-        source: concat!(include_str!("weight_ring.cu"), include_str!("row_product.cu")),
+        source: concat!(
+            include_str!("activation.cu"),
+            include_str!("weight_ring.cu"),
+            include_str!("row_product.cu")
+        ),
         entry: "row_product",
         definitions: [
             ("SLICES", cut.slices),

@@ -96,16 +96,6 @@ __device__ __forceinline__ void split(unsigned (&parts)[PARTS], float2 v) {
     }
 }
 
-__device__ __forceinline__ float activation(float v) {
-#if ACTIVATION == 1
-    return v / (1.0f + expf(-1.5957691216057308f * (v + 0.044715f * v * v * v)));
-#elif ACTIVATION == 2
-    return v / (1.0f + expf(-v));
-#else
-    return v;
-#endif
-}
-
 extern "C" __global__ void __launch_bounds__(THREADS, THREADS > 256 ? 1 : 2)
 rows_product(const float* x, const unsigned short* weights, const float* norm, const float* bias, const float* residual,
              float* out, int outputs, int columns, float epsilon) {

@@ -1,6 +1,5 @@
 // What products of a few rows with weights in a ring share, in front of their kernels: barriers, bulk copies into shared memory,
-// loads past L1, the counter that blocks draw their work from, and what follows a sum.
-//   ACTIVATION 0: none, 1: GELU (tanh), 2: SiLU
+// loads past L1, and the counter that blocks draw their work from.
 
 constexpr int END = -1; // in the place of a stage's work
 
@@ -60,14 +59,4 @@ __device__ __forceinline__ uint4 load_shared(unsigned from) {
     uint4 v;
     asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(from) : "memory");
     return v;
-}
-
-__device__ __forceinline__ float activation(float v) {
-#if ACTIVATION == 1
-    return v / (1.0f + expf(-1.5957691216057308f * (v + 0.044715f * v * v * v)));
-#elif ACTIVATION == 2
-    return v / (1.0f + expf(-v));
-#else
-    return v;
-#endif
 }
