@@ -1,9 +1,10 @@
-//! Dispatches that can be submitted again.
+//! Dispatches that are submitted, once or again and again.
 
 use std::sync::Arc;
 
-use cubecl::wgpu::WgpuResource;
-use wgpu::{BindGroup, BindGroupEntry, BufferUsages, ComputePipeline};
+use wgpu::{BindGroup, ComputePipeline, PollType, SubmissionIndex};
+
+use super::bindings::{Bindings, Bound};
 
 /// A device and its queue.
 #[derive(Debug, Clone)]
@@ -15,10 +16,7 @@ pub(super) struct Gpu {
 /// What one launch asks for.
 #[derive(Debug)]
 pub(super) struct Dispatch {
-    pub(super) pipeline: Arc<ComputePipeline>,
-    pub(super) buffers: Vec<WgpuResource>,
-    /// Scalars and lengths, which kernels find in a buffer behind the others; none where they need none.
-    pub(super) info: Vec<u64>,
+    pub(super) bound: Bound,
     pub(super) cubes: [u32; 3],
 }
 
@@ -32,35 +30,20 @@ pub(super) struct Commands {
 #[derive(Debug)]
 struct Step {
     pipeline: Arc<ComputePipeline>,
-    bound: BindGroup,
+    group: BindGroup,
     cubes: [u32; 3],
 }
 
 impl Commands {
     /// Makes what the dispatches bind.
-    pub(super) fn new(gpu: &Gpu, dispatches: Vec<Dispatch>) -> Self {
-        let infos = Infos::new(gpu, &dispatches);
-        let mut steps = Vec::with_capacity(dispatches.len());
-        for (index, dispatch) in dispatches.into_iter().enumerate() {
-            let buffers = dispatch.buffers.iter().chain(infos.of(index));
-            let entries: Vec<BindGroupEntry<'_>> = (0..)
-                .zip(buffers)
-                .map(|(binding, buffer)| BindGroupEntry {
-                    binding,
-                    resource: buffer.as_wgpu_bind_resource(),
-                })
-                .collect();
-            let bound = gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
-                label: None,
-                layout: &dispatch.pipeline.get_bind_group_layout(0),
-                entries: &entries,
-            });
-            steps.push(Step {
-                pipeline: dispatch.pipeline,
-                bound,
-                cubes: dispatch.cubes,
-            });
-        }
+    pub(super) fn new(gpu: &Gpu, bindings: &mut Bindings, dispatches: impl Iterator<Item = Dispatch>) -> Self {
+        let step = |Dispatch { bound, cubes }| Step {
+            pipeline: bound.pipeline.clone(),
+            group: bindings.of(gpu, bound),
+            cubes,
+        };
+        let steps = dispatches.map(step).collect();
+        bindings.write(gpu);
         Self {
             gpu: gpu.clone(),
             steps,
@@ -68,52 +51,45 @@ impl Commands {
     }
 
     /// Hands the dispatches to the queue.
-    pub(super) fn submit(&self) {
+    pub(super) fn submit(&self) -> SubmissionIndex {
         let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
         let mut pass = encoder.begin_compute_pass(&Default::default());
         for step in &self.steps {
             let [x, y, z] = step.cubes;
             pass.set_pipeline(&step.pipeline);
-            pass.set_bind_group(0, &step.bound, &[]);
+            pass.set_bind_group(0, &step.group, &[]);
             pass.dispatch_workgroups(x, y, z);
         }
         drop(pass);
-        self.gpu.queue.submit([encoder.finish()]);
+        self.gpu.queue.submit([encoder.finish()])
     }
 }
 
-/// The scalars and lengths of all dispatches, in one buffer.
-struct Infos(Vec<Option<WgpuResource>>);
+/// How far the queue may be ahead of the device.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    /// Dispatches since the last milestone.
+    dispatches: usize,
+    milestone: Option<SubmissionIndex>,
+}
 
-impl Infos {
-    fn new(gpu: &Gpu, dispatches: &[Dispatch]) -> Self {
-        let limits = gpu.device.limits();
-        let alignment = limits
-            .min_uniform_buffer_offset_alignment
-            .max(limits.min_storage_buffer_offset_alignment);
-        let mut bytes: Vec<u8> = Vec::new();
-        let mut places = Vec::with_capacity(dispatches.len());
-        for dispatch in dispatches {
-            bytes.resize(bytes.len().next_multiple_of(alignment as usize), 0);
-            places.push((bytes.len() as u64, size_of_val(dispatch.info.as_slice()) as u64));
-            bytes.extend(dispatch.info.iter().flat_map(|word| word.to_ne_bytes()));
-        }
-        if bytes.is_empty() {
-            return Self(places.iter().map(|_| None).collect());
-        }
-        let buffer = gpu.device.create_buffer(&wgpu::BufferDescriptor {
-            label: None,
-            size: bytes.len() as u64,
-            usage: BufferUsages::UNIFORM | BufferUsages::STORAGE,
-            mapped_at_creation: true,
-        });
-        buffer.get_mapped_range_mut(..).copy_from_slice(&bytes);
-        buffer.unmap();
-        let resource = |(offset, size)| (size > 0).then(|| WgpuResource::new(buffer.clone(), offset, size));
-        Self(places.into_iter().map(resource).collect())
-    }
+impl Pace {
+    /// As many as CubeCL's own server lets wait: enough to keep a device busy, too few to starve what else it does.
+    const DISPATCHES: usize = 512;
 
-    fn of(&self, index: usize) -> Option<&WgpuResource> {
-        self.0[index].as_ref()
+    /// Waits for the last milestone but one where as many dispatches follow it.
+    pub(super) fn submitted(&mut self, gpu: &Gpu, dispatches: usize, index: SubmissionIndex) {
+        self.dispatches += dispatches;
+        if self.dispatches < Self::DISPATCHES {
+            return;
+        }
+        self.dispatches = 0;
+        if let Some(before) = self.milestone.replace(index) {
+            // A device that is lost says so to whoever reads from it.
+            let _ = gpu.device.poll(PollType::Wait {
+                submission_index: Some(before),
+                timeout: None,
+            });
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Any GPU through wgpu: Vulkan, Metal or WebGPU, whichever the crate's features compile and the machine has.
 
+mod bindings;
 mod commands;
 mod compile;
 mod opening;

@@ -1,4 +1,4 @@
-//! CubeCL's server for wgpu, which keeps what is launched instead of queueing it while it records.
+//! CubeCL's server for wgpu, but for launches, which it binds and submits by itself and keeps while it records.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,26 +22,39 @@ use cubecl_runtime::memory_management::ManagedMemoryHandle;
 use cubecl_runtime::storage::ManagedResource;
 use wgpu::{Backend, ComputePipeline};
 
-use super::commands::{Commands, Dispatch, Gpu};
+use super::bindings::{Bindings, Bound};
+use super::commands::{Commands, Dispatch, Gpu, Pace};
 use super::compile::{Kernel, Shared, compile, same};
 
-/// A server of CubeCL's, and what is being recorded of its launches.
+/// How many launches wait to be submitted together, at most: behind a read, when the device has little left to do, and at any time.
+const TOGETHER: [usize; 2] = [8, 32];
+
+/// A server around CubeCL's, which has its memory and its transfers, and launches with less ado: what is bound again is not made again,
+/// and scalars are written for many launches at once.
 #[derive(Debug)]
 pub struct Server {
     inner: WgpuServer,
     /// Absent where CubeCL opened the device itself and keeps it.
     gpu: Option<Gpu>,
     pipelines: HashMap<KernelId, Arc<ComputePipeline>>,
-    recording: Option<Unfinished>,
+    bindings: Bindings,
+    /// What was launched and not submitted.
+    waiting: Vec<Dispatch>,
+    /// How many are submitted together next.
+    together: usize,
+    pace: Pace,
+    recording: Recording,
+    /// How many times CubeCL's server was asked to measure and is not done.
+    profiles: usize,
     utilities: Arc<ServerUtilities<Self>>,
 }
 
-/// A recording that has begun.
-#[derive(Debug)]
-enum Unfinished {
-    /// So far nothing but dispatches, none of which has run.
-    Dispatches(Vec<Dispatch>),
-    /// There was work that can't be recorded: it has run, and what came before it and after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Recording {
+    Off,
+    /// All that waits is being recorded; none of it has run.
+    On,
+    /// There was work that can't be recorded: it has run, and what came before it, and what comes after it will.
     Interrupted,
 }
 
@@ -83,44 +96,66 @@ impl Server {
             inner,
             gpu,
             pipelines: HashMap::new(),
-            recording: None,
+            bindings: Bindings::default(),
+            waiting: Vec::new(),
+            together: TOGETHER[0],
+            pace: Pace::default(),
+            recording: Recording::Off,
+            profiles: 0,
         }
     }
 
     /// Keeps what is launched from now on; whether it can.
     pub(super) fn begin_recording(&mut self) -> bool {
-        self.recording = self.gpu.as_ref().map(|_| Unfinished::Dispatches(Vec::new()));
-        self.recording.is_some()
+        self.submit_waiting();
+        let can = self.gpu.is_some();
+        self.recording = if can { Recording::On } else { Recording::Off };
+        can
     }
 
     /// What was launched since a recording began, `None` where none did.
     pub(super) fn end_recording(&mut self) -> Option<Ended> {
-        match (self.recording.take()?, &self.gpu) {
-            (Unfinished::Dispatches(dispatches), Some(gpu)) => Some(Ended::Recorded(Commands::new(gpu, dispatches))),
-            _ => Some(Ended::Interrupted),
+        match std::mem::replace(&mut self.recording, Recording::Off) {
+            Recording::Off => None,
+            Recording::On => self.commands().map(Ended::Recorded),
+            Recording::Interrupted => Some(Ended::Interrupted),
         }
     }
 
     /// Submits commands behind what the stream was told before.
     pub(super) fn submit(&mut self, commands: &Commands, stream: StreamId) {
+        self.submit_waiting();
         // Asked for its memory, a stream hands over what it has queued, and keeps its errors for whoever waits for it.
         let _ = self.inner.memory_usage(stream);
         commands.submit();
     }
 
-    /// Runs what was recorded so far, before work that can't be.
-    fn interrupt(&mut self, stream: StreamId) {
-        if let Some(Unfinished::Dispatches(dispatches)) = &mut self.recording
+    /// All that waits, to be submitted.
+    fn commands(&mut self) -> Option<Commands> {
+        let gpu = self.gpu.as_ref()?;
+        Some(Commands::new(gpu, &mut self.bindings, self.waiting.drain(..)))
+    }
+
+    fn submit_waiting(&mut self) {
+        let dispatches = self.waiting.len();
+        if dispatches > 0
+            && let Some(commands) = self.commands()
             && let Some(gpu) = &self.gpu
         {
-            let commands = Commands::new(gpu, std::mem::take(dispatches));
-            self.submit(&commands, stream);
-            self.recording = Some(Unfinished::Interrupted);
+            self.pace.submitted(gpu, dispatches, commands.submit());
         }
     }
 
-    /// Keeps a launch, if all is known and well; whether it did.
-    fn keep(
+    /// Submits what waits, before work of CubeCL's server. That can't be recorded.
+    fn interrupt(&mut self) {
+        if self.recording == Recording::On {
+            self.recording = Recording::Interrupted;
+        }
+        self.submit_waiting();
+    }
+
+    /// Takes a launch, if all is known and well; whether it did.
+    fn take(
         &mut self,
         kernel: &Arc<Kernel>,
         count: &CubeCount,
@@ -128,11 +163,12 @@ impl Server {
         mode: ExecutionMode,
         stream: StreamId,
     ) -> bool {
-        let CubeCount::Static(x, y, z) = *count else {
+        let (CubeCount::Static(x, y, z), 0, Some(_)) = (count.clone(), self.profiles, &self.gpu) else {
             return false;
         };
         let mut buffers = Vec::with_capacity(arguments.buffers.len());
         for buffer in &arguments.buffers {
+            // Whatever CubeCL's server was told to do with the buffer is submitted by this.
             let Ok(managed) = self.inner.get_resource(buffer.clone(), stream) else {
                 return false;
             };
@@ -142,15 +178,20 @@ impl Server {
         let Some(pipeline) = self.pipeline(kernel, arguments, mode, stream) else {
             return false;
         };
-        if let Some(Unfinished::Dispatches(dispatches)) = &mut self.recording
-            && !count.is_empty()
-        {
-            dispatches.push(Dispatch {
-                pipeline,
-                buffers,
-                info: arguments.info.data.clone(),
+        if !count.is_empty() {
+            let info = arguments.info.data.clone();
+            self.waiting.push(Dispatch {
+                bound: Bound {
+                    pipeline,
+                    buffers,
+                    info,
+                },
                 cubes: [x, y, z],
             });
+        }
+        if self.waiting.len() >= self.together && self.recording != Recording::On {
+            self.submit_waiting();
+            self.together = TOGETHER[1].min(2 * self.together);
         }
         true
     }
@@ -214,46 +255,47 @@ impl ComputeServer for Server {
         mode: ExecutionMode,
         stream: StreamId,
     ) {
-        let mut kernel = kernel;
-        if matches!(self.recording, Some(Unfinished::Dispatches(_))) {
-            let shared = Arc::new(kernel);
-            if self.keep(&shared, &count, &arguments, mode, stream) {
-                return;
-            }
-            self.interrupt(stream);
-            kernel = Box::new(Shared(shared));
+        let kernel = Arc::new(kernel);
+        if self.take(&kernel, &count, &arguments, mode, stream) {
+            return;
         }
+        self.interrupt();
+        let kernel = Box::new(Shared(kernel));
         // SAFETY: by the caller's promise.
         unsafe { self.inner.launch(kernel, count, arguments, mode, stream) }
     }
 
     fn read(&mut self, from: Vec<CopyDescriptor>, stream: StreamId) -> DynFut<Result<Vec<Bytes>, ServerError>> {
-        self.interrupt(stream);
+        self.interrupt();
+        self.together = TOGETHER[0];
         self.inner.read(from, stream)
     }
 
     fn write(&mut self, to: Vec<(CopyDescriptor, Bytes)>, stream: StreamId) {
-        self.interrupt(stream);
+        self.interrupt();
         self.inner.write(to, stream);
     }
 
     fn sync(&mut self, stream: StreamId) -> DynFut<Result<(), ServerError>> {
-        self.interrupt(stream);
+        self.interrupt();
         self.inner.sync(stream)
     }
 
     fn get_resource(&mut self, of: Binding, stream: StreamId) -> Result<ManagedResource<WgpuResource>, ServerError> {
-        self.interrupt(stream);
+        self.interrupt();
         self.inner.get_resource(of, stream)
     }
 
     fn start_profile(&mut self, stream: StreamId) -> Result<ProfilingToken, ServerError> {
-        self.interrupt(stream);
-        self.inner.start_profile(stream)
+        self.interrupt();
+        let token = self.inner.start_profile(stream)?;
+        self.profiles += 1;
+        Ok(token)
     }
 
     fn end_profile(&mut self, stream: StreamId, token: ProfilingToken) -> Result<ProfileDuration, ProfileError> {
-        self.interrupt(stream);
+        self.interrupt();
+        self.profiles = self.profiles.saturating_sub(1);
         self.inner.end_profile(stream, token)
     }
 
@@ -274,6 +316,9 @@ impl ComputeServer for Server {
     }
 
     fn flush(&mut self, stream: StreamId) -> Result<(), ServerError> {
+        if self.recording != Recording::On {
+            self.submit_waiting();
+        }
         self.inner.flush(stream)
     }
 
@@ -282,6 +327,7 @@ impl ComputeServer for Server {
     }
 
     fn memory_cleanup(&mut self, stream: StreamId) {
+        self.bindings.clear();
         self.inner.memory_cleanup(stream);
     }
 

@@ -1,5 +1,6 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use burn::tensor::backend::Backend;
 use burn::tensor::{Distribution, Tensor};
 use burn_cubecl::kernel::into_contiguous;
 use burn_wgpu::graphics::{AutoGraphicsApi, GraphicsApi};
@@ -75,6 +76,62 @@ proptest! {
     }
 }
 
+/// Something that a program does with a tensor.
+#[derive(Debug, Clone)]
+enum Does {
+    /// Launches, each with the result of the one before.
+    Launch(u8),
+    /// The same sums again, over buffers that may be the same.
+    Add,
+    /// An upload between launches.
+    AddFromHost(u8),
+    /// A download between launches.
+    Read,
+    /// Free buffers leave the device.
+    CleanUp,
+}
+
+fn does() -> impl Strategy<Value = Does> {
+    prop_oneof![
+        (1..80_u8).prop_map(Does::Launch),
+        Just(Does::Add),
+        (0..9_u8).prop_map(Does::AddFromHost),
+        Just(Does::Read),
+        Just(Does::CleanUp),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn launches_transfers_and_cleaning_up_happen_in_their_order(program in prop::collection::vec(does(), 1..12)) {
+        on_device(move || {
+            let kept = Matrix::from_floats([[1.0, 2.0, 3.0]], &device());
+            let (mut x, mut expected) = (kept.clone(), [1.0_f32, 2.0, 3.0]);
+            for step in program {
+                match step {
+                    Does::Launch(times) => (0..times).for_each(|time| {
+                        x = x.clone() + f32::from(time);
+                        expected = expected.map(|value| value + f32::from(time));
+                    }),
+                    Does::Add => {
+                        x = x + kept.clone();
+                        (0..3).for_each(|i| expected[i] += i as f32 + 1.0);
+                    }
+                    Does::AddFromHost(number) => {
+                        x = x + Tensor::from_floats([[f32::from(number); 3]], &device());
+                        expected = expected.map(|value| value + f32::from(number));
+                    }
+                    Does::Read => assert_eq!(values(x.clone()), expected),
+                    Does::CleanUp => Wgpu::memory_cleanup(&device()),
+                }
+            }
+            assert_eq!(values(x), expected);
+        });
+    }
+}
+
 #[test]
 fn a_recording_runs_when_it_is_told_and_again_with_other_input() {
     on_device(|| {
@@ -144,8 +201,9 @@ fn setup() -> WgpuSetup {
     });
     let adapter = block_on(instance.request_adapter(&Default::default())).unwrap();
     let (features, limits) = (adapter.features(), adapter.limits());
+    let unwanted = wgpu::Features::MAPPABLE_PRIMARY_BUFFERS | wgpu::Features::all_experimental_mask();
     let (device, queue) = block_on(adapter.request_device(&wgpu::DeviceDescriptor {
-        required_features: features & !wgpu::Features::MAPPABLE_PRIMARY_BUFFERS,
+        required_features: features & !unwanted,
         required_limits: limits,
         ..Default::default()
     }))
