@@ -195,7 +195,7 @@ fn added_and_normalised<R: KernelRuntime, F: FloatElement, I: IntElement, BT: Bo
     }
     let of_many = |linear| {
         Product::new(linear, Activation::None)
-            .filter(|it| Kernel::choose(tokens, it) == Kernel::Many && cooperative::takes(it))
+            .filter(|it| Kernel::choose(tokens, it) == Kernel::Many && cooperative::takes(tokens, it))
     };
     let first = Product {
         residual: Some(full(residual.clone())),
@@ -208,7 +208,7 @@ fn added_and_normalised<R: KernelRuntime, F: FloatElement, I: IntElement, BT: Bo
 }
 
 /// The product of a linear layer with so many rows; a weight of few bits is widened first where neither its kernels nor a library
-/// take them.
+/// take it.
 fn product_of<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement>(
     tokens: usize,
     linear: &Linear<Cube<R, F, I, BT>>,
@@ -221,7 +221,8 @@ fn product_of<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement>
         cooperative::is_available(&values.client),
     );
     Some(match Kernel::choose(tokens, &product) {
-        Kernel::Many if !library && (units || tokens > MAX_PACKED_TOKENS) => quantized::widened(product),
+        Kernel::Many if library || cooperative::takes(tokens, &product) => product,
+        Kernel::Many if units || tokens > MAX_PACKED_TOKENS => quantized::widened(product),
         _ => product,
     })
 }
@@ -289,6 +290,9 @@ fn tiles<R: KernelRuntime>(x: CubeTensor<R>, product: &Product<R>, dtype: DType)
     if x.dtype != DType::BF16 {
         return matmul(&convert(x, DType::F32), product);
     }
+    if is_cooperative(&x, product) {
+        return cooperative::matmul(&x, product, dtype);
+    }
     // Few bits that a library was to widen, and did not.
     let product = quantized::widened(product.clone());
     if is_cooperative(&x, &product) {
@@ -300,7 +304,7 @@ fn tiles<R: KernelRuntime>(x: CubeTensor<R>, product: &Product<R>, dtype: DType)
 
 /// Whether cooperative matrices multiply rows in their element type.
 fn is_cooperative<R: KernelRuntime>(x: &CubeTensor<R>, product: &Product<R>) -> bool {
-    x.dtype == DType::BF16 && cooperative::takes(product)
+    x.dtype == DType::BF16 && cooperative::takes(extents(x).0, product)
 }
 
 /// A product of many rows by the platform's library, whose epilogues take a bias, a residual and the tanh GELU.
@@ -329,18 +333,16 @@ fn library<R: KernelRuntime>(x: &CubeTensor<R>, product: &Product<R>, dtype: DTy
 fn operand_type<R: KernelRuntime>(tokens: usize, product: &Product<R>) -> DType {
     match Kernel::choose(tokens, product) {
         Kernel::Streamed => DType::BF16,
-        Kernel::Many if many_read_bf16(product) => DType::BF16,
+        Kernel::Many if many_read_bf16(tokens, product) => DType::BF16,
         _ => DType::F32,
     }
 }
 
 /// Whether products of many rows read them as bf16.
-fn many_read_bf16<R: KernelRuntime>(product: &Product<R>) -> bool {
+fn many_read_bf16<R: KernelRuntime>(tokens: usize, product: &Product<R>) -> bool {
     let library = R::has_library(&product.weight.values.device);
-    match product.weight.element {
-        Element::Bf16 => library || cooperative::takes(product),
-        _ => library && quantized::widens(&product.weight),
-    }
+    let of_library = product.weight.element == Element::Bf16 || quantized::widens(&product.weight);
+    library && of_library || cooperative::takes(tokens, product)
 }
 
 fn operand<R: KernelRuntime>(x: CubeTensor<R>, product: &Product<R>) -> CubeTensor<R> {

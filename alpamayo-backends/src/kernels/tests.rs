@@ -214,14 +214,36 @@ proptest! {
         let case = Case { residual: case.residual && !case.gated, ..case };
         let device = WgpuDevice::default();
         let product = case.product(&device);
-        if !cooperative::takes(&product) {
+        if !cooperative::takes(tokens, &product) {
             eprintln!("skipped: this device has no cooperative matrices of bf16");
             return Ok(());
         }
-        let tile = Tile { rows: 32 * blocks, depth: 64, ahead: 1 + blocks % 3, ..Tile::choose(64, [32 * blocks, case.columns]) };
+        let tile = Tile { rows: 32 * blocks, depth: 64, ahead: 1 + blocks % 3, ..Tile::choose(64, 32 * blocks) };
         let x = round(&float(case.x::<Wgpu>(&device)));
         let output = cooperative::matmul_with(&x, &product, DType::F32, tile);
         assert_close(&host(tensor::<_, f32, i32, u32, 2>(output)), &case.expected(), 2e-5);
+    }
+
+    #[test]
+    fn few_bits_on_cooperative_matrices_are_what_they_are_widened(
+        case in Case::any(), int8 in any::<bool>(), tokens in 9..=Tile::FEW, is_wide in any::<bool>(), ahead in 1..4_usize,
+    ) {
+        let format = if int8 { WeightFormat::Int8 } else { WeightFormat::Int4 };
+        let case = Case { tokens, columns: case.columns.next_multiple_of(8), format, norm: false, ..case };
+        let case = Case { residual: case.residual && !case.gated, ..case };
+        let device = WgpuDevice::default();
+        let product = case.product(&device);
+        if !cooperative::takes(tokens, &product) {
+            eprintln!("skipped: this device has no cooperative matrices of bf16");
+            return Ok(());
+        }
+        let chosen = if is_wide { Tile::choose_summed(tokens, 128) } else { Tile::choose(tokens, 32) };
+        let tile = Tile { ahead, parts: usize::MAX, ..chosen };
+        let x = round(&float(case.x::<Wgpu>(&device)));
+        let [packed, widened] = [product.clone(), quantized::widened(product)]
+            .map(|product| cooperative::matmul_with(&x, &product, DType::F32, tile))
+            .map(|output| host(tensor::<_, f32, i32, u32, 2>(output)));
+        assert_eq!(packed, widened);
     }
 
     #[test]

@@ -5,14 +5,14 @@ use cubecl::prelude::*;
 use crate::kernels::product::Element;
 use crate::layers::Quantization;
 
-pub(super) type Quad = Vector<f32, Const<4>>;
+pub(crate) type Quad = Vector<f32, Const<4>>;
 
 /// The exponent bits of 1.0: a code in the mantissa behind them becomes a float by one subtraction.
 const ONE: u32 = 0x3f80_0000;
 
 /// The value of a step's 16 bits, an f16 that is not negative. Exact without any hardware for f16, also where it is subnormal.
 #[cube]
-pub(super) fn step(bits: u32) -> f32 {
+pub(crate) fn step(bits: u32) -> f32 {
     let normal = f32::reinterpret((bits << 13) + 0x3800_0000u32);
     let subnormal = f32::cast_from(bits) * 5.960_464_5e-8f32;
     select(bits < 0x400u32, subnormal, normal)
@@ -23,7 +23,7 @@ pub(super) fn step(bits: u32) -> f32 {
 /// A code's bits are put into the mantissa of a float between 1 and 2; scaled by a power of two that float is `2^m + code + offset`,
 /// so that every operation is exact, and none is a conversion, which GPUs do slowly.
 #[cube]
-pub(super) fn run(word: u32, #[comptime] run: usize, #[comptime] quantization: Quantization) -> Quad {
+pub(crate) fn run(word: u32, #[comptime] run: usize, #[comptime] quantization: Quantization) -> Quad {
     let bits = comptime!(quantization.bits());
     let mut quad = Quad::empty();
     #[unroll]
@@ -88,6 +88,6 @@ pub(crate) fn read_quad<W: Size>(
 }
 
 /// The scheme of an element that has one.
-pub(super) fn scheme(element: Element) -> Quantization {
+pub(crate) fn scheme(element: Element) -> Quantization {
     element.quantization().unwrap_or(Quantization::Int8)
 }

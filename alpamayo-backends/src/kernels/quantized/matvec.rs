@@ -37,22 +37,24 @@ pub fn matvec<R: CubeRuntime>(x: &CubeTensor<R>, product: &Product<R>, quantizat
     matvec_with(x, product, quantization, shape)
 }
 
-/// The cut for the device and the product's extents: where planes add up, what was fastest on an H100 for 4096 → 24,576.
+/// The cut for the device and the product's extents: where planes add up, what was fastest on an H100 for 4096 → 24,576, and through
+/// Vulkan on an H200 for one row of four bits, whose codes are an eighth of what is read of `x` for one output.
 pub fn choose<R: CubeRuntime>(
     client: &ComputeClient<R>,
     tokens: usize,
     product: &Product<R>,
     quantization: Quantization,
 ) -> MatvecShape {
+    let one = tokens == 1 && quantization == Quantization::Int4;
     // A gated output is made of two.
-    let outputs = if tokens == 1 && !product.gated { 1 } else { 2 };
+    let outputs = if tokens == 1 && !product.gated && !one { 1 } else { 2 };
     match plane_size(client) {
         Some(lanes) => {
             let chunks = quantization.code_words(product.weight.columns) / Quantization::BLOCKS;
             let splits = if tokens <= 4 && chunks >= 2 * lanes { 2 } else { 1 };
             MatvecShape {
                 outputs,
-                unroll: if chunks >= 2 * lanes * splits { 2 } else { 1 },
+                unroll: if chunks >= 2 * lanes * splits && !one { 2 } else { 1 },
                 splits,
                 groups: 8 / splits,
                 lanes,

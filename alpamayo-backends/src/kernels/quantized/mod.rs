@@ -9,7 +9,7 @@ mod streamed;
 mod tests;
 mod widen;
 
-pub(crate) use codes::read_quad;
+pub(crate) use codes::{Quad, read_quad, run, scheme, step};
 pub use matvec::{QuantizedMatvecConfig, choose, matvec, matvec_with};
 pub use random::random_words;
 pub use streamed::{

@@ -64,7 +64,7 @@ pub fn run<R: KernelRuntime>(device: &R::Device, options: &Options) {
                 product
             })
             .collect();
-        if !cooperative::takes(&products[0]) {
+        if !cooperative::takes(tokens, &products[0]) {
             return println!("cooperative: not on this device");
         }
         let x = random::<R>(tokens, columns, device);
@@ -82,7 +82,7 @@ pub fn run<R: KernelRuntime>(device: &R::Device, options: &Options) {
             }
         }
         let shape = format!("{tokens} x {columns} -> {rows}");
-        let chosen = Tile::choose(tokens, [rows, columns]);
+        let chosen = Tile::choose(tokens, rows);
         let all = if options.verbose { tiles(tokens) } else { Vec::new() };
         let all = [(chosen, DType::F32), (chosen, DType::BF16)]
             .into_iter()

@@ -1,5 +1,5 @@
-//! A layer of a flow step, product by product and in tiles of several kinds: microseconds on the device alone, until it is done where
-//! this thread launches and where the client's own does, as a stage runs, and the error.
+//! A layer of a flow step, product by product, with `--all` in tiles of several kinds: microseconds on the device alone, until it
+//! is done where this thread launches and where the client's own does, as a stage runs, and the error.
 
 use std::time::Instant;
 
@@ -8,7 +8,7 @@ use alpamayo_backends::kernels::attention::{Plan, expert_with};
 use alpamayo_backends::kernels::matmul::cooperative::{self, Tile};
 use alpamayo_backends::kernels::product::Product;
 use alpamayo_backends::layers::{
-    Activation, Attention, HeadNorms, KeyValue, LayerCache, Linear, RmsNorm, Rotary, RowLengths,
+    Activation, Attention, HeadNorms, KeyValue, LayerCache, Linear, RmsNorm, Rotary, RowLengths, WeightFormat,
 };
 use burn::module::{Param, ParamId};
 use burn::tensor::backend::Backend;
@@ -17,7 +17,7 @@ use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 
 use super::measure::{
-    Cube, Options, device_seconds, dot, host, random, relative_error, sample, time, weight_row, weights,
+    Cube, Options, device_seconds, dot, host, random, relative_error, sample, time, weight_row, weights_in,
 };
 
 const TOKENS: usize = 64;
@@ -37,7 +37,48 @@ enum Then {
     Many,
 }
 
-/// Tiles worth comparing.
+/// Tiles worth comparing for weights of few bits, whose steps are 128 columns or 64.
+fn packed_tiles(then: Then) -> Vec<Tile> {
+    let tile = |rows, planes, depth, ahead, parts| Tile {
+        tokens: TOKENS,
+        rows,
+        planes,
+        depth,
+        stages: 1,
+        ahead,
+        parts,
+    };
+    match then {
+        Then::Rows | Then::Many => vec![
+            tile(32, [4, 2], 128, 1, 1),
+            tile(32, [4, 2], 128, 2, 1),
+            tile(32, [4, 2], 128, 3, 1),
+            tile(32, [4, 1], 128, 2, 1),
+            tile(32, [2, 2], 128, 2, 1),
+            tile(64, [4, 2], 128, 2, 2),
+        ],
+        Then::Gate => vec![
+            tile(64, [4, 2], 128, 1, 1),
+            tile(64, [4, 2], 128, 2, 1),
+            tile(64, [2, 2], 128, 2, 1),
+            tile(128, [2, 4], 64, 1, 1),
+            tile(128, [2, 4], 64, 2, 1),
+            tile(128, [2, 2], 64, 2, 1),
+            tile(128, [1, 4], 64, 2, 1),
+        ],
+        Then::Norm => vec![
+            tile(64, [4, 2], 128, 1, 8),
+            tile(64, [4, 2], 128, 2, 8),
+            tile(64, [4, 2], 128, 1, 4),
+            tile(64, [2, 2], 128, 1, 8),
+            tile(32, [4, 2], 128, 1, 4),
+            tile(128, [2, 4], 64, 1, 8),
+            tile(128, [2, 4], 64, 2, 8),
+        ],
+    }
+}
+
+/// Tiles worth comparing for bf16.
 fn tiles(then: Then, columns: usize) -> Vec<Tile> {
     let tile = |rows, planes, depth, stages, ahead, parts| Tile {
         tokens: if then == Then::Many { 128 } else { TOKENS },
@@ -103,22 +144,24 @@ fn tiles(then: Then, columns: usize) -> Vec<Tile> {
 pub fn run<R: KernelRuntime>(device: &R::Device, options: &Options) {
     launches::<R>(device);
     attention::<R>(device);
-    for (name, tokens, columns, rows, then) in [
-        ("qkv", TOKENS, 2048, 4096, Then::Rows),
-        ("o", TOKENS, 2048, 2048, Then::Norm),
-        ("gate|up", TOKENS, 2048, 16_512, Then::Gate),
-        ("down", TOKENS, 8256, 2048, Then::Norm),
-        ("o 3006", 3006, 4096, 4096, Then::Many),
-        ("down 3006", 3006, 12_288, 4096, Then::Many),
-        ("qkv 11520", 11_520, 1152, 3456, Then::Many),
-        ("down 11520", 11_520, 4304, 1152, Then::Many),
+    for (name, columns, rows, then) in [
+        ("qkv", 2048, 4096, Then::Rows),
+        ("o", 2048, 2048, Then::Norm),
+        ("gate|up", 2048, 16_512, Then::Gate),
+        ("down", 8256, 2048, Then::Norm),
     ] {
-        product::<R>(
-            name,
-            [tokens, options.extent(columns), options.extent(rows)],
-            then,
-            device,
-        );
+        for format in [WeightFormat::Bf16, WeightFormat::Int8, WeightFormat::Int4] {
+            product::<R>(name, TOKENS, [columns, rows], (then, format), device, options);
+        }
+    }
+    for (name, tokens, columns, rows) in [
+        ("o 3006", 3006, 4096, 4096),
+        ("down 3006", 3006, 12_288, 4096),
+        ("qkv 11520", 11_520, 1152, 3456),
+        ("down 11520", 11_520, 4304, 1152),
+    ] {
+        let kind = (Then::Many, WeightFormat::Bf16);
+        product::<R>(name, tokens, [columns, rows], kind, device, options);
     }
 }
 
@@ -175,8 +218,16 @@ fn lines<R: KernelRuntime, T: Send + 'static>(device: &R::Device, mut all: Vec<T
     }
 }
 
-fn product<R: KernelRuntime>(name: &str, [tokens, columns, rows]: [usize; 3], then: Then, device: &R::Device) {
-    let linears: Vec<Linear<Cube<R>>> = weights::<R>(rows, columns, device)
+fn product<R: KernelRuntime>(
+    name: &str,
+    tokens: usize,
+    shape: [usize; 2],
+    (then, format): (Then, WeightFormat),
+    device: &R::Device,
+    options: &Options,
+) {
+    let [columns, rows] = shape.map(|extent| options.extent(extent));
+    let linears: Vec<Linear<Cube<R>>> = weights_in::<R>(format, rows, columns, device)
         .into_iter()
         .map(|weight| Linear::new(weight, None))
         .collect();
@@ -190,7 +241,7 @@ fn product<R: KernelRuntime>(name: &str, [tokens, columns, rows]: [usize; 3], th
             ..product
         })
         .collect();
-    if !cooperative::takes(&products[0]) {
+    if !cooperative::takes(tokens, &products[0]) {
         return println!("flow: not on this device");
     }
     let x = random::<R>(tokens, columns, device);
@@ -219,7 +270,16 @@ fn product<R: KernelRuntime>(name: &str, [tokens, columns, rows]: [usize; 3], th
     let ones = into_contiguous(Tensor::<Cube<R>, 1>::ones([rows], device).into_primitive().tensor());
     let (products, input, ones) = (&products, &input, &ones);
     let mut timed: Vec<Timed<'_, _>> = Vec::new();
-    for tile in tiles(then, columns) {
+    let chosen = match then {
+        Then::Norm => Tile::choose_summed(tokens, rows),
+        _ => Tile::choose(tokens, rows),
+    };
+    let compared = match (options.verbose, format) {
+        (false, _) => vec![chosen],
+        (true, WeightFormat::Bf16) => tiles(then, columns),
+        (true, _) => packed_tiles(then),
+    };
+    for tile in compared {
         let launch = move |index: usize| -> [CubeTensor<R>; 2] {
             let product = &products[index % products.len()];
             if then == Then::Norm {
@@ -249,7 +309,12 @@ fn product<R: KernelRuntime>(name: &str, [tokens, columns, rows]: [usize; 3], th
             parts,
             ..
         } = tile;
-        let name = format!("{name} {r} {p}x{q} {depth}x{stages} a{ahead} /{parts}");
+        let parts = if parts == usize::MAX {
+            "any".into()
+        } else {
+            parts.to_string()
+        };
+        let name = format!("{name} {format:?} {r} {p}x{q} {depth}x{stages} a{ahead} /{parts}");
         timed.push((name, relative_error(&pairs), Box::new(launch)));
     }
     lines::<R, _>(device, timed);

@@ -9,10 +9,12 @@
 //! of `x`), `quantized` (8 and 4 bits: cuts of the integer product, or of the matrix-vector kernel where there are no such tensor cores,
 //! for a few rows, of the streamed one for 64, and with `--all` what many rows call; an integer variant is splits, groups, rounds, 0),
 //! `fused` (what is fused around them), `library` and `cooperative` (large products), `flow` (what a
-//! layer of a flow step launches on cooperative matrices: time on the device alone and with the host's), `rows` (norms, gates, random weights),
+//! layer of a flow step launches on cooperative matrices: time on the device alone and with the host's), `chain` (such layers one after another, anew and
+//! recorded), `rows` (norms, gates, random weights),
 //! `sample` (drawing tokens). All of them without a name; `--all` prints every variant.
 //! `--divide 16` takes a sixteenth of every extent, for devices without memory or speed.
 
+mod chain;
 mod cooperative;
 mod flow;
 mod fused;
@@ -56,6 +58,7 @@ fn run<R: KernelRuntime>(options: &Options) {
         ("library", library::run::<R>),
         ("cooperative", cooperative::run::<R>),
         ("flow", flow::run::<R>),
+        ("chain", chain::run::<R>),
         ("rows", rows::run::<R>),
         ("sample", sample::run::<R>),
     ] {

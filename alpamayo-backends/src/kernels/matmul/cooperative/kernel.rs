@@ -3,15 +3,19 @@
 use cubecl::cmma::{self, Matrix, MatrixIdent, MatrixLayout};
 use cubecl::prelude::*;
 
+use super::packed;
 use super::tile::Tile;
 use crate::kernels::activation::{activate, silu};
 use crate::kernels::bits;
 use crate::kernels::cooperative::{Chunk, Elements, SIDE, operand, store_chunk, zeros};
-use crate::kernels::product::Following;
+use crate::kernels::product::{Element, Following};
+use crate::kernels::quantized::scheme;
 
-/// What becomes of the sums.
+/// What is multiplied, and what becomes of the sums.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Results {
+pub(super) struct Form {
+    /// How the weight's elements lie.
+    pub element: Element,
     pub following: Following,
     /// Whether the weight's rows are a gate, then an up projection.
     pub gated: bool,
@@ -23,7 +27,7 @@ pub(super) struct Results {
     pub whole: bool,
 }
 
-impl Results {
+impl Form {
     /// Vectors from a row of a plane's results to the next.
     fn stride(self, tile: Tile) -> usize {
         tile.result_stride() / self.vector
@@ -35,28 +39,37 @@ impl Results {
     }
 }
 
-/// The cube's block of the results.
+/// The cube's block of the form.
 #[derive(CubeType)]
-struct Block {
+pub(super) struct Block {
     first_token: usize,
     /// First output.
     first: usize,
     tokens: usize,
     /// All outputs.
     outputs: usize,
-    /// Chunks of a row.
-    chunks: usize,
+    /// Chunks of eight columns of a row.
+    pub chunks: usize,
     /// One past the last chunk of the cube's part.
     end: usize,
+}
+
+/// What a unit has asked for and not put into shared memory.
+#[derive(CubeType)]
+struct OnTheWay<P: Size> {
+    /// Of `x`, then of the weight.
+    chunks: Array<Chunk>,
+    /// Of a weight of few bits.
+    packed: Array<Vector<u32, P>>,
 }
 
 /// Cube `(block of weight rows, block of tokens, part of the columns)`, units `(plane, planes)`.
 ///
 /// `out` is words: an f32 or, where `packed`, two bf16 each.
 #[cube(launch_unchecked)]
-pub(super) fn cooperative<V: Size, W: Size>(
+pub(super) fn cooperative<P: Size, V: Size, W: Size>(
     x: &Array<Chunk>,
-    weight: &Array<Chunk>,
+    weight: &Array<Vector<u32, P>>,
     bias: &ComptimeOption<Array<Vector<f32, V>>>,
     residual: &ComptimeOption<Array<Vector<f32, V>>>,
     out: &mut Array<Vector<u32, W>>,
@@ -64,14 +77,14 @@ pub(super) fn cooperative<V: Size, W: Size>(
     outputs: u32,
     chunks: u32,
     part_chunks: u32,
-    #[comptime] results: Results,
+    #[comptime] form: Form,
     #[comptime] tile: Tile,
 ) {
     let part = CUBE_POS_Z as usize;
     let part_chunks = part_chunks as usize;
     let block = Block {
         first_token: CUBE_POS_Y as usize * tile.tokens,
-        first: CUBE_POS_X as usize * comptime!(tile.rows / if results.gated { 2 } else { 1 }),
+        first: CUBE_POS_X as usize * comptime!(tile.rows / if form.gated { 2 } else { 1 }),
         tokens: tokens as usize,
         outputs: outputs as usize,
         chunks: chunks as usize,
@@ -92,16 +105,19 @@ pub(super) fn cooperative<V: Size, W: Size>(
         sums.push(zeros());
     }
     // Chunk `n` of a step that is `n` steps away lies in slot `n % ahead`.
-    let mut next = Array::<Chunk>::new(comptime!(tile.ahead * tile.slot()));
+    let mut next = OnTheWay::<P> {
+        chunks: Array::new(comptime!(tile.ahead * tile.slot(form.element))),
+        packed: Array::new(comptime!(tile.ahead * tile.packed_slot(form.element))),
+    };
     let mut begin = part * part_chunks;
     #[unroll]
     for slot in 0..tile.ahead {
         let first = begin + comptime!(slot * tile.width());
-        fetch(x, weight, &mut next, &block, first, slot, results.gated, tile);
+        fetch(x, weight, &mut next, &block, first, slot, form, tile);
     }
-    store(&mut stage, &next, &block, begin, 0usize, 0usize, results.whole, tile);
+    store(&mut stage, &next, &block, begin, 0usize, 0usize, form, tile);
     let following = begin + comptime!(tile.ahead * tile.width());
-    fetch(x, weight, &mut next, &block, following, 0usize, results.gated, tile);
+    fetch(x, weight, &mut next, &block, following, 0usize, form, tile);
     sync_cube();
 
     let mut current = 0usize;
@@ -117,15 +133,15 @@ pub(super) fn cooperative<V: Size, W: Size>(
             }
             let slot = comptime!((turn + 1) % tile.ahead);
             let stored = begin + comptime!((turn + 1) * tile.width());
-            store(&mut stage, &next, &block, stored, slot, current, results.whole, tile);
+            store(&mut stage, &next, &block, stored, slot, current, form, tile);
             let following = stored + comptime!(tile.ahead * tile.width());
-            fetch(x, weight, &mut next, &block, following, slot, results.gated, tile);
+            fetch(x, weight, &mut next, &block, following, slot, form, tile);
             sync_cube();
         }
         begin += comptime!(tile.ahead * tile.width());
     }
 
-    write(&sums, bias, residual, out, &block, part, results, tile);
+    write(&sums, bias, residual, out, &block, part, form, tile);
 }
 
 /// The results of the plane's sums, one matrix after another through shared memory.
@@ -137,12 +153,12 @@ fn write<V: Size, W: Size>(
     out: &mut Array<Vector<u32, W>>,
     block: &Block,
     part: usize,
-    #[comptime] results: Results,
+    #[comptime] form: Form,
     #[comptime] tile: Tile,
 ) {
-    let mut stage = SharedMemory::<Vector<f32, V>>::new(comptime!(tile.units() / 2 * results.stride(tile)));
+    let mut stage = SharedMemory::<Vector<f32, V>>::new(comptime!(tile.units() / 2 * form.stride(tile)));
     let columns = comptime!(tile.matrices()[1]);
-    let outputs = comptime!(tile.matrices()[1] / if results.gated { 2 } else { 1 });
+    let outputs = comptime!(tile.matrices()[1] / if form.gated { 2 } else { 1 });
     let plane = UNIT_POS_Y as usize;
     let first_token = block.first_token
         + plane / comptime!(tile.planes[1]) * comptime!(tile.tokens / tile.planes[0])
@@ -153,60 +169,60 @@ fn write<V: Size, W: Size>(
         let token = first_token + comptime!(i * SIDE);
         #[unroll]
         for j in 0..outputs {
-            let mut values = Array::<Vector<f32, V>>::new(comptime!(results.groups()));
+            let mut values = Array::<Vector<f32, V>>::new(comptime!(form.groups()));
             read(
                 sums.index(comptime!(i * columns + j)),
                 &mut stage,
                 &mut values,
-                results,
+                form,
                 tile,
             );
-            if comptime!(results.gated) {
-                let mut ups = Array::<Vector<f32, V>>::new(comptime!(results.groups()));
+            if comptime!(form.gated) {
+                let mut ups = Array::<Vector<f32, V>>::new(comptime!(form.groups()));
                 read(
                     sums.index(comptime!(i * columns + outputs + j)),
                     &mut stage,
                     &mut ups,
-                    results,
+                    form,
                     tile,
                 );
                 #[unroll]
-                for group in 0..comptime!(results.groups()) {
+                for group in 0..comptime!(form.groups()) {
                     let gates = values[group];
                     let mut gated = Vector::<f32, V>::empty();
                     #[unroll]
-                    for e in 0..results.vector {
+                    for e in 0..form.vector {
                         gated[e] = silu(gates[e]);
                     }
                     values[group] = gated * ups[group];
                 }
             }
             #[unroll]
-            for group in 0..comptime!(results.groups()) {
-                let output = first + comptime!(j * SIDE) + unit_column(group) * results.vector;
+            for group in 0..comptime!(form.groups()) {
+                let output = first + comptime!(j * SIDE) + unit_column(group) * form.vector;
                 if token < block.tokens && output < block.outputs {
                     let mut values = values[group];
                     #[comptime]
                     match bias {
                         ComptimeOption::Some(bias) => {
-                            values += bias[output / results.vector];
+                            values += bias[output / form.vector];
                         }
                         ComptimeOption::None => {}
                     }
                     let mut active = Vector::<f32, V>::empty();
                     #[unroll]
-                    for e in 0..results.vector {
-                        active[e] = activate(values[e], results.following.activation);
+                    for e in 0..form.vector {
+                        active[e] = activate(values[e], form.following.activation);
                     }
                     #[comptime]
                     match residual {
                         ComptimeOption::Some(residual) => {
-                            active += residual[(token * block.outputs + output) / results.vector];
+                            active += residual[(token * block.outputs + output) / form.vector];
                         }
                         ComptimeOption::None => {}
                     }
-                    out[((part * block.tokens + token) * block.outputs + output) / results.vector] =
-                        bits::words::<V, W>(active, results.packed);
+                    out[((part * block.tokens + token) * block.outputs + output) / form.vector] =
+                        bits::words::<V, W>(active, form.packed);
                 }
             }
         }
@@ -219,20 +235,20 @@ fn read<V: Size>(
     matrix: &Matrix<f32>,
     stage: &mut SharedMemory<Vector<f32, V>>,
     values: &mut Array<Vector<f32, V>>,
-    #[comptime] results: Results,
+    #[comptime] form: Form,
     #[comptime] tile: Tile,
 ) {
-    let stride = comptime!(results.stride(tile));
-    let first = UNIT_POS_Y as usize * comptime!(SIDE * results.stride(tile));
+    let stride = comptime!(form.stride(tile));
+    let first = UNIT_POS_Y as usize * comptime!(SIDE * form.stride(tile));
     cmma::store(
-        &mut stage.slice_mut(first, first + comptime!(SIDE * results.stride(tile))),
+        &mut stage.slice_mut(first, first + comptime!(SIDE * form.stride(tile))),
         matrix,
         comptime!(tile.result_stride() as u32),
         MatrixLayout::RowMajor,
     );
     sync_cube();
     #[unroll]
-    for group in 0..comptime!(results.groups()) {
+    for group in 0..comptime!(form.groups()) {
         values[group] = stage[first + UNIT_POS_X as usize / 2 * stride + unit_column(group)];
     }
     sync_cube();
@@ -294,26 +310,46 @@ fn multiply(
 ///
 /// Nothing here depends on a condition: loads that do are waited for one by one.
 #[cube]
-fn fetch(
+fn fetch<P: Size>(
     x: &Array<Chunk>,
-    weight: &Array<Chunk>,
-    next: &mut Array<Chunk>,
+    weight: &Array<Vector<u32, P>>,
+    next: &mut OnTheWay<P>,
     block: &Block,
     begin: usize,
     #[comptime] slot: usize,
-    #[comptime] gated: bool,
+    #[comptime] form: Form,
     #[comptime] tile: Tile,
 ) {
+    let first = comptime!(slot * tile.slot(form.element));
     let column = (begin + unit_chunk(tile)).min(block.end - 1);
     #[unroll]
     for step in 0..comptime!(tile.fetches(tile.tokens)) {
         let token = (block.first_token + staged_row(step, tile)).min(block.tokens - 1);
-        next[comptime!(slot * tile.slot() + step)] = x[token * block.chunks + column];
+        next.chunks[comptime!(first + step)] = x[token * block.chunks + column];
     }
-    #[unroll]
-    for step in 0..comptime!(tile.fetches(tile.rows)) {
-        let row = weight_row(staged_row(step, tile), block, gated, tile);
-        next[comptime!(slot * tile.slot() + tile.fetches(tile.tokens) + step)] = weight[row * block.chunks + column];
+    if comptime!(form.element.quantization().is_some()) {
+        packed::fetch(
+            weight,
+            &mut next.packed,
+            block,
+            begin,
+            slot,
+            form.gated,
+            tile,
+            comptime!(scheme(form.element)),
+        );
+    } else {
+        #[unroll]
+        for step in 0..comptime!(tile.fetches(tile.rows)) {
+            let row = weight_row(staged_row(step, tile), block, form.gated, tile);
+            let words = weight[row * block.chunks + column];
+            let mut chunk = Chunk::empty();
+            #[unroll]
+            for i in 0..4usize {
+                chunk[i] = words[i];
+            }
+            next.chunks[comptime!(first + tile.fetches(tile.tokens) + step)] = chunk;
+        }
     }
 }
 
@@ -331,7 +367,7 @@ fn staged_row(#[comptime] step: usize, #[comptime] tile: Tile) -> usize {
 
 /// The weight row that is staged in row `local`, the last one past it: of a gated product, a plane's gates, then what they belong to.
 #[cube]
-fn weight_row(local: usize, block: &Block, #[comptime] gated: bool, #[comptime] tile: Tile) -> usize {
+pub(super) fn weight_row(local: usize, block: &Block, #[comptime] gated: bool, #[comptime] tile: Tile) -> usize {
     if comptime!(gated) {
         let share = comptime!(tile.rows / tile.planes[1]);
         let outputs = comptime!(tile.rows / tile.planes[1] / 2);
@@ -345,32 +381,45 @@ fn weight_row(local: usize, block: &Block, #[comptime] gated: bool, #[comptime] 
 
 /// Puts the chunks of a slot, those at chunk `begin`, into stage `stage_index`: of `x`, zeros from the part's end on.
 #[cube]
-fn store(
+fn store<P: Size>(
     stage: &mut SharedMemory<Elements>,
-    next: &Array<Chunk>,
+    next: &OnTheWay<P>,
     block: &Block,
     begin: usize,
     #[comptime] slot: usize,
     stage_index: usize,
-    #[comptime] whole: bool,
+    #[comptime] form: Form,
     #[comptime] tile: Tile,
 ) {
+    let first = comptime!(slot * tile.slot(form.element));
     let of_x = stage_index * comptime!(tile.tokens * tile.stride());
     let of_weight =
         comptime!(tile.stages * tile.tokens * tile.stride()) + stage_index * comptime!(tile.rows * tile.stride());
     #[unroll]
     for step in 0..comptime!(tile.fetches(tile.tokens)) {
-        let mut chunk = next[comptime!(slot * tile.slot() + step)];
-        if comptime!(!whole) {
+        let mut chunk = next.chunks[comptime!(first + step)];
+        if comptime!(!form.whole) {
             let inside = begin + unit_chunk(tile) < block.end;
             chunk &= Chunk::new(select(inside, u32::MAX, 0u32));
         }
         store_chunk(stage, of_x + place_in_stage(step, tile), chunk);
     }
-    #[unroll]
-    for step in 0..comptime!(tile.fetches(tile.rows)) {
-        let chunk = next[comptime!(slot * tile.slot() + tile.fetches(tile.tokens) + step)];
-        store_chunk(stage, of_weight + place_in_stage(step, tile), chunk);
+    if comptime!(form.element.quantization().is_some()) {
+        packed::store(
+            stage,
+            &next.packed,
+            begin,
+            of_weight,
+            slot,
+            tile,
+            comptime!(scheme(form.element)),
+        );
+    } else {
+        #[unroll]
+        for step in 0..comptime!(tile.fetches(tile.rows)) {
+            let chunk = next.chunks[comptime!(first + tile.fetches(tile.tokens) + step)];
+            store_chunk(stage, of_weight + place_in_stage(step, tile), chunk);
+        }
     }
 }
 

@@ -1,9 +1,10 @@
 //! Products of many rows on the matrix units that a graphics API reaches too: cooperative matrices of bf16 with f32 sums.
 //!
 //! Tiles of both operands pass through shared memory, the next ones on their way in registers meanwhile. A few blocks of rows
-//! share the columns among several cubes, whose sums are added up afterwards.
+//! share the columns among several cubes, whose sums are added up afterwards. Weights of few bits are widened on their way.
 
 mod kernel;
+mod packed;
 mod tile;
 
 use burn::tensor::DType;
@@ -18,14 +19,17 @@ use crate::kernels::product::{Element, Following, Product};
 use crate::kernels::sum_norm::{SumNorm, sum_norm};
 use crate::kernels::tensors::{array, empty, extents, vector};
 use crate::layers::Activation;
-use kernel::Results;
+use kernel::Form;
 pub use tile::Tile;
 
-/// Whether the kernel takes the product on this device.
-pub fn takes<R: CubeRuntime>(product: &Product<R>) -> bool {
-    product.weight.element == Element::Bf16
-        && product.weight.columns.is_multiple_of(8)
-        && is_available(&product.weight.values.client)
+/// Whether the kernel takes the product with so many rows on this device.
+pub fn takes<R: CubeRuntime>(tokens: usize, product: &Product<R>) -> bool {
+    let is_read = match product.weight.element {
+        Element::Bf16 => true,
+        Element::Int8 | Element::Int4 => tokens <= Tile::FEW,
+        Element::F32 | Element::F16 => false,
+    };
+    is_read && product.weight.columns.is_multiple_of(8) && is_available(&product.weight.values.client)
 }
 
 /// Whether the device has what the kernel needs.
@@ -36,8 +40,7 @@ pub fn is_available<R: CubeRuntime>(client: &ComputeClient<R>) -> bool {
 /// The product of `x` `[tokens, in]`, bf16, in the given element type, which is f32 or, where `out` is a multiple of four, bf16.
 /// The product's norm is not computed here; a gated one has no residual.
 pub fn matmul<R: CubeRuntime>(x: &CubeTensor<R>, product: &Product<R>, dtype: DType) -> CubeTensor<R> {
-    let (tokens, columns) = extents(x);
-    matmul_with(x, product, dtype, Tile::choose(tokens, [product.weight.rows, columns]))
+    matmul_with(x, product, dtype, Tile::choose(extents(x).0, product.weight.rows))
 }
 
 /// As [`matmul`] in given tiles.
@@ -82,8 +85,7 @@ pub fn matmul_norm<R: CubeRuntime>(
     weight: &CubeTensor<R>,
     epsilon: f64,
 ) -> Option<[CubeTensor<R>; 2]> {
-    let (tokens, columns) = extents(x);
-    let tile = Tile::choose_summed(tokens, [product.weight.rows, columns]);
+    let tile = Tile::choose_summed(extents(x).0, product.weight.rows);
     matmul_norm_with(x, product, weight, epsilon, tile)
 }
 
@@ -147,6 +149,11 @@ fn in_parts<R: CubeRuntime>(
                 parts as u32,
             ),
             CubeDim::new_2d(PLANE as u32, (tile.units() / PLANE) as u32),
+            if weight.element.quantization().is_some() {
+                packed::WORDS
+            } else {
+                4
+            },
             vector,
             vector * dtype.size() / 4,
             array(x),
@@ -158,7 +165,8 @@ fn in_parts<R: CubeRuntime>(
             outputs as u32,
             (columns / 8) as u32,
             part_chunks as u32,
-            Results {
+            Form {
+                element: weight.element,
                 following: Following {
                     activation: product.activation,
                     operands: product.operands(),

@@ -1,6 +1,8 @@
 //! What a cube multiplies at once.
 
+use super::packed::code_vectors;
 use crate::kernels::cooperative::{PLANE, SIDE};
+use crate::kernels::product::Element;
 
 /// A block of results and the columns that pass through shared memory at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -25,8 +27,11 @@ impl Tile {
     /// Shared memory that the chosen tiles need at most, in bytes: what every such device has.
     pub const MOST_SHARED_BYTES: usize = 48 << 10;
 
-    /// What measured best through Vulkan for so many tokens and a weight of so many rows and columns.
-    pub fn choose(tokens: usize, [rows, columns]: [usize; 2]) -> Self {
+    /// Tokens up to which weights of few bits are read as they are: beyond, widening them once is cheaper than for every block of tokens.
+    pub const FEW: usize = 64;
+
+    /// What measured best through Vulkan for so many tokens and a weight of so many rows. Weights of few bits are read in the same tiles.
+    pub fn choose(tokens: usize, rows: usize) -> Self {
         if tokens <= 64 && rows >= Self::MANY_ROWS {
             return Self::WIDE;
         }
@@ -39,23 +44,22 @@ impl Tile {
                 ..Self::WIDE
             };
         }
-        // Deep stages hide more of the memory's latency, but not for very many or very long rows.
-        let deep = tokens <= 4096 && columns <= 8256;
+        // One deep stage hides more of the memory's latency than two of half its depth.
         Self {
             tokens: 128,
             rows: 128,
             planes: [2, 4],
-            depth: if deep { 64 } else { 32 },
-            stages: if deep { 1 } else { 2 },
+            depth: 64,
+            stages: 1,
             ahead: 1,
             parts: usize::MAX,
         }
     }
 
     /// As [`Self::choose`] where a launch sums parts anyway: there are some even for a weight of few rows.
-    pub fn choose_summed(tokens: usize, shape: [usize; 2]) -> Self {
+    pub fn choose_summed(tokens: usize, rows: usize) -> Self {
         if tokens > 64 {
-            return Self::choose(tokens, shape);
+            return Self::choose(tokens, rows);
         }
         Self { parts: 8, ..Self::WIDE }
     }
@@ -116,9 +120,31 @@ impl Tile {
         rows * self.width() / self.units()
     }
 
-    /// Chunks that a unit stages of both operands per step.
-    pub(super) fn slot(self) -> usize {
-        self.fetches(self.tokens) + self.fetches(self.rows)
+    /// Pieces of few bits, sixteen columns each, of a staged row.
+    pub(super) fn row_pieces(self) -> usize {
+        self.width() / 2
+    }
+
+    /// Pieces of few bits that a unit stages per step.
+    pub(super) fn pieces(self) -> usize {
+        self.row_pieces() * self.rows / self.units()
+    }
+
+    /// Chunks that a unit holds of both operands per step, of `x` alone where the weight is of few bits.
+    pub(super) fn slot(self, element: Element) -> usize {
+        let of_weight = match element.quantization() {
+            Some(_) => 0,
+            None => self.fetches(self.rows),
+        };
+        self.fetches(self.tokens) + of_weight
+    }
+
+    /// Vectors that a unit holds of a weight of few bits per step; one that is never used for other weights, since nothing is no array.
+    pub(super) fn packed_slot(self, element: Element) -> usize {
+        match element.quantization() {
+            Some(quantization) => self.pieces() * (code_vectors(quantization) + 1),
+            None => 1,
+        }
     }
 
     /// Columns of a round of steps, after which registers take up what they did before.
@@ -147,25 +173,25 @@ mod tests {
     use super::*;
 
     /// The chosen tiles of a product, alone and where a launch sums parts anyway.
-    fn chosen(tokens: usize, shape: [usize; 2]) -> [Tile; 2] {
-        [Tile::choose(tokens, shape), Tile::choose_summed(tokens, shape)]
+    fn chosen(tokens: usize, rows: usize) -> [Tile; 2] {
+        [Tile::choose(tokens, rows), Tile::choose_summed(tokens, rows)]
     }
 
     #[test]
     fn chosen_tiles_fit_and_are_whole() {
         for tokens in [1, 64, 65, 384, 3006, 11_520] {
-            for columns in [1152, 2048, 12_288] {
-                for tile in [2048, 16_512]
-                    .into_iter()
-                    .flat_map(|rows| chosen(tokens, [rows, columns]))
-                {
-                    assert!(tile.shared_bytes() <= Tile::MOST_SHARED_BYTES, "{tile:?}");
-                    assert_eq!(tile.tokens, tile.planes[0] * tile.matrices()[0] * SIDE);
-                    assert_eq!(tile.rows, tile.planes[1] * tile.matrices()[1] * SIDE);
-                    assert!(tile.units().is_multiple_of(tile.width()), "{tile:?}");
-                    for rows in [tile.tokens, tile.rows] {
-                        assert_eq!(tile.fetches(rows) * tile.units(), rows * tile.width(), "{tile:?}");
-                    }
+            for tile in [2048, 16_512].into_iter().flat_map(|rows| chosen(tokens, rows)) {
+                assert!(tile.shared_bytes() <= Tile::MOST_SHARED_BYTES, "{tile:?}");
+                assert_eq!(tile.tokens, tile.planes[0] * tile.matrices()[0] * SIDE);
+                assert_eq!(tile.rows, tile.planes[1] * tile.matrices()[1] * SIDE);
+                assert!(tile.units().is_multiple_of(tile.width()), "{tile:?}");
+                assert!(
+                    [64, 128].contains(&tile.depth),
+                    "{tile:?}: groups of 128 columns are steps or pairs of them"
+                );
+                assert_eq!(tile.pieces() * tile.units(), tile.row_pieces() * tile.rows, "{tile:?}");
+                for rows in [tile.tokens, tile.rows] {
+                    assert_eq!(tile.fetches(rows) * tile.units(), rows * tile.width(), "{tile:?}");
                 }
             }
         }
@@ -174,7 +200,7 @@ mod tests {
     #[test]
     fn every_part_of_the_columns_has_work() {
         for (tokens, rows, columns) in [(64, 2048, 8256), (64, 4096, 2048), (64, 16, 72), (3006, 4096, 4096)] {
-            for tile in chosen(tokens, [rows, columns]) {
+            for tile in chosen(tokens, rows) {
                 let parts = tile.parts((tokens, rows, columns), 132);
                 let rounds = columns.div_ceil(tile.round());
                 assert!((parts - 1) * rounds.div_ceil(parts) < rounds, "{tile:?}: {parts} parts");
