@@ -9,8 +9,8 @@ use wgpu::{BindGroup, BindGroupEntry, BufferUsages, ComputePipeline};
 
 use super::commands::Gpu;
 
-/// How many bind groups were asked for recently, at most. A plan of the released size has some 4,000, most of them those of tokens.
-const RECENT: usize = 4096;
+/// How many bind groups were asked for recently, at most: more than the launches of a prompt, a token and a flow step together.
+pub(super) const RECENT: usize = 4096;
 
 /// Bytes of a buffer of scalars and lengths.
 const SLAB: u64 = 64 << 10;

@@ -8,6 +8,7 @@ use cubecl::future::block_on;
 use cubecl::wgpu as stock;
 use proptest::prelude::*;
 
+use super::bindings::RECENT;
 use super::*;
 use crate::ModelBackend;
 use crate::instances::adapters;
@@ -130,6 +131,18 @@ proptest! {
             assert_eq!(values(x), expected);
         });
     }
+}
+
+#[test]
+fn more_launches_than_are_remembered_compute() {
+    on_device(|| {
+        let mut x = Matrix::from_floats([[1.0, 2.0, 3.0]], &device());
+        // Every number is a launch of its own kind, and all of them come back when the first ones are forgotten.
+        for number in (1..=RECENT).chain(1..=RECENT) {
+            x = (x + number as f32) - number as f32;
+        }
+        assert_eq!(values(x), [1.0, 2.0, 3.0]);
+    });
 }
 
 #[test]
