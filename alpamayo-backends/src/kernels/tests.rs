@@ -1,6 +1,7 @@
 //! The linear kernels against their definitions on the CPU, over shapes that don't divide evenly.
 
 use burn::tensor::{DType, Int, Tensor, TensorData};
+use burn_cubecl::tensor::CubeTensor;
 use half::bf16;
 use proptest::prelude::*;
 
@@ -14,7 +15,7 @@ use super::quantized;
 use super::round::round;
 use super::sum_norm::{SumNorm, sum_norm};
 use super::tensors::{float, tensor};
-use crate::instances::{Flex, Wgpu, WgpuDevice};
+use crate::instances::{Flex, Wgpu, WgpuDevice, WgpuRuntime};
 use crate::layers::{Activation, Linear, Norm, SourceType, Weight, WeightFormat, WeightSource};
 use crate::{ModelBackend, definition};
 
@@ -145,7 +146,7 @@ impl Case {
         host(output)
     }
 
-    fn product(&self, device: &WgpuDevice) -> Product<crate::instances::WgpuRuntime> {
+    fn product(&self, device: &WgpuDevice) -> Product<WgpuRuntime> {
         let mut product = Product::new(&self.linear::<Wgpu>(device), self.activation).unwrap();
         if self.norm {
             product = product.with_norm(&self.norm::<Wgpu>(device)).unwrap();
@@ -153,6 +154,29 @@ impl Case {
         product.residual = self.residual.then(|| float(self.residual::<Wgpu>(device)));
         product.gated = self.gated;
         product
+    }
+
+    /// The case as the kernel on cooperative matrices takes it.
+    fn on_cooperative_matrices(self, tokens: usize, format: WeightFormat) -> Self {
+        Self {
+            tokens,
+            columns: self.columns.next_multiple_of(8),
+            format,
+            norm: false,
+            residual: self.residual && !self.gated,
+            ..self
+        }
+    }
+
+    /// The rows in bf16 and the product; none, and a word of it, where the device has no such matrices.
+    fn cooperative_operands(&self) -> Option<(CubeTensor<WgpuRuntime>, Product<WgpuRuntime>)> {
+        let device = WgpuDevice::default();
+        let product = self.product(&device);
+        if !cooperative::takes(self.tokens, &product) {
+            eprintln!("skipped: this device has no cooperative matrices of bf16");
+            return None;
+        }
+        Some((round(&float(self.x::<Wgpu>(&device))), product))
     }
 }
 
@@ -210,16 +234,9 @@ proptest! {
 
     #[test]
     fn a_product_on_cooperative_matrices_is_its_definition(case in Case::any(), tokens in 9..150_usize, blocks in 1..5_usize) {
-        let case = Case { tokens, columns: case.columns.next_multiple_of(8), format: WeightFormat::Bf16, norm: false, ..case };
-        let case = Case { residual: case.residual && !case.gated, ..case };
-        let device = WgpuDevice::default();
-        let product = case.product(&device);
-        if !cooperative::takes(tokens, &product) {
-            eprintln!("skipped: this device has no cooperative matrices of bf16");
-            return Ok(());
-        }
+        let case = case.on_cooperative_matrices(tokens, WeightFormat::Bf16);
+        let Some((x, product)) = case.cooperative_operands() else { return Ok(()) };
         let tile = Tile { rows: 32 * blocks, depth: 64, ahead: 1 + blocks % 3, ..Tile::choose(64, 32 * blocks) };
-        let x = round(&float(case.x::<Wgpu>(&device)));
         let output = cooperative::matmul_with(&x, &product, DType::F32, tile);
         assert_close(&host(tensor::<_, f32, i32, u32, 2>(output)), &case.expected(), 2e-5);
     }
@@ -229,17 +246,10 @@ proptest! {
         case in Case::any(), int8 in any::<bool>(), tokens in 9..=Tile::FEW, is_wide in any::<bool>(), ahead in 1..4_usize,
     ) {
         let format = if int8 { WeightFormat::Int8 } else { WeightFormat::Int4 };
-        let case = Case { tokens, columns: case.columns.next_multiple_of(8), format, norm: false, ..case };
-        let case = Case { residual: case.residual && !case.gated, ..case };
-        let device = WgpuDevice::default();
-        let product = case.product(&device);
-        if !cooperative::takes(tokens, &product) {
-            eprintln!("skipped: this device has no cooperative matrices of bf16");
-            return Ok(());
-        }
+        let case = case.on_cooperative_matrices(tokens, format);
+        let Some((x, product)) = case.cooperative_operands() else { return Ok(()) };
         let chosen = if is_wide { Tile::choose_summed(tokens, 128) } else { Tile::choose(tokens, 32) };
         let tile = Tile { ahead, parts: usize::MAX, ..chosen };
-        let x = round(&float(case.x::<Wgpu>(&device)));
         let [packed, widened] = [product.clone(), quantized::widened(product)]
             .map(|product| cooperative::matmul_with(&x, &product, DType::F32, tile))
             .map(|output| host(tensor::<_, f32, i32, u32, 2>(output)));

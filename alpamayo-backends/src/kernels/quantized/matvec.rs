@@ -45,16 +45,24 @@ pub fn choose<R: CubeRuntime>(
     product: &Product<R>,
     quantization: Quantization,
 ) -> MatvecShape {
-    let one = tokens == 1 && quantization == Quantization::Int4;
+    let is_one_of_four_bits = tokens == 1 && quantization == Quantization::Int4;
     // A gated output is made of two.
-    let outputs = if tokens == 1 && !product.gated && !one { 1 } else { 2 };
+    let outputs = if tokens == 1 && !product.gated && !is_one_of_four_bits {
+        1
+    } else {
+        2
+    };
     match plane_size(client) {
         Some(lanes) => {
             let chunks = quantization.code_words(product.weight.columns) / Quantization::BLOCKS;
             let splits = if tokens <= 4 && chunks >= 2 * lanes { 2 } else { 1 };
             MatvecShape {
                 outputs,
-                unroll: if chunks >= 2 * lanes * splits && !one { 2 } else { 1 },
+                unroll: if chunks >= 2 * lanes * splits && !is_one_of_four_bits {
+                    2
+                } else {
+                    1
+                },
                 splits,
                 groups: 8 / splits,
                 lanes,

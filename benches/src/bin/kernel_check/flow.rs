@@ -37,58 +37,53 @@ enum Then {
     Many,
 }
 
-/// Tiles worth comparing for weights of few bits, whose steps are 128 columns or 64.
-fn packed_tiles(then: Then) -> Vec<Tile> {
-    let tile = |rows, planes, depth, ahead, parts| Tile {
+/// A tile of action tokens.
+fn tile(rows: usize, planes: [usize; 2], depth: usize, stages: usize, ahead: usize, parts: usize) -> Tile {
+    Tile {
         tokens: TOKENS,
-        rows,
-        planes,
-        depth,
-        stages: 1,
-        ahead,
-        parts,
-    };
-    match then {
-        Then::Rows | Then::Many => vec![
-            tile(32, [4, 2], 128, 1, 1),
-            tile(32, [4, 2], 128, 2, 1),
-            tile(32, [4, 2], 128, 3, 1),
-            tile(32, [4, 1], 128, 2, 1),
-            tile(32, [2, 2], 128, 2, 1),
-            tile(64, [4, 2], 128, 2, 2),
-        ],
-        Then::Gate => vec![
-            tile(64, [4, 2], 128, 1, 1),
-            tile(64, [4, 2], 128, 2, 1),
-            tile(64, [2, 2], 128, 2, 1),
-            tile(128, [2, 4], 64, 1, 1),
-            tile(128, [2, 4], 64, 2, 1),
-            tile(128, [2, 2], 64, 2, 1),
-            tile(128, [1, 4], 64, 2, 1),
-        ],
-        Then::Norm => vec![
-            tile(64, [4, 2], 128, 1, 8),
-            tile(64, [4, 2], 128, 2, 8),
-            tile(64, [4, 2], 128, 1, 4),
-            tile(64, [2, 2], 128, 1, 8),
-            tile(32, [4, 2], 128, 1, 4),
-            tile(128, [2, 4], 64, 1, 8),
-            tile(128, [2, 4], 64, 2, 8),
-        ],
-    }
-}
-
-/// Tiles worth comparing for bf16.
-fn tiles(then: Then, columns: usize) -> Vec<Tile> {
-    let tile = |rows, planes, depth, stages, ahead, parts| Tile {
-        tokens: if then == Then::Many { 128 } else { TOKENS },
         rows,
         planes,
         depth,
         stages,
         ahead,
         parts,
-    };
+    }
+}
+
+/// Tiles worth comparing for weights of few bits, whose steps are 128 columns or 64.
+fn packed_tiles(then: Then) -> Vec<Tile> {
+    match then {
+        Then::Rows | Then::Many => vec![
+            tile(32, [4, 2], 128, 1, 1, 1),
+            tile(32, [4, 2], 128, 1, 2, 1),
+            tile(32, [4, 2], 128, 1, 3, 1),
+            tile(32, [4, 1], 128, 1, 2, 1),
+            tile(32, [2, 2], 128, 1, 2, 1),
+            tile(64, [4, 2], 128, 1, 2, 2),
+        ],
+        Then::Gate => vec![
+            tile(64, [4, 2], 128, 1, 1, 1),
+            tile(64, [4, 2], 128, 1, 2, 1),
+            tile(64, [2, 2], 128, 1, 2, 1),
+            tile(128, [2, 4], 64, 1, 1, 1),
+            tile(128, [2, 4], 64, 1, 2, 1),
+            tile(128, [2, 2], 64, 1, 2, 1),
+            tile(128, [1, 4], 64, 1, 2, 1),
+        ],
+        Then::Norm => vec![
+            tile(64, [4, 2], 128, 1, 1, 8),
+            tile(64, [4, 2], 128, 1, 2, 8),
+            tile(64, [4, 2], 128, 1, 1, 4),
+            tile(64, [2, 2], 128, 1, 1, 8),
+            tile(32, [4, 2], 128, 1, 1, 4),
+            tile(128, [2, 4], 64, 1, 1, 8),
+            tile(128, [2, 4], 64, 1, 2, 8),
+        ],
+    }
+}
+
+/// Tiles worth comparing for bf16.
+fn tiles(then: Then, columns: usize) -> Vec<Tile> {
     match then {
         Then::Rows => vec![
             tile(32, [4, 1], 64, 2, 2, 1),
@@ -123,13 +118,15 @@ fn tiles(then: Then, columns: usize) -> Vec<Tile> {
             tile(64, [2, 4], 64, 2, 2, 4),
             tile(64, [2, 4], 64, 2, 2, 8),
         ],
-        Then::Many => vec![
+        Then::Many => [
             tile(128, [2, 4], 64, 1, 1, 1),
             tile(128, [2, 4], 64, 1, 2, 1),
             tile(128, [2, 4], 32, 2, 1, 1),
             tile(128, [2, 4], 32, 2, 2, 1),
             tile(128, [2, 2], 64, 1, 1, 1),
-        ],
+        ]
+        .map(|tile| Tile { tokens: 128, ..tile })
+        .to_vec(),
         Then::Norm => vec![
             tile(128, [2, 4], 64, 1, 1, 8),
             tile(128, [2, 4], 64, 1, 2, 8),

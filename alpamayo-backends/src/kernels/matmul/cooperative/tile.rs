@@ -13,7 +13,7 @@ pub struct Tile {
     pub rows: usize,
     /// Planes over the tokens, and over the weight rows.
     pub planes: [usize; 2],
-    /// Columns per step, a multiple of 16.
+    /// Columns per step, a multiple of 16; 64 or 128 where the weight is of few bits.
     pub depth: usize,
     /// Stages of each operand, one or two.
     pub stages: usize,
