@@ -6,8 +6,8 @@ use crate::definition;
 use crate::device::Limits;
 use crate::error::{Result, unreadable};
 use crate::layers::{
-    Activation, Attention, CacheFormat, HeadNorms, KeyValue, LayerCache, Linear, Norm, Rotary, RowLengths, Weight,
-    WeightFormat, WeightSource,
+    Activation, Attention, CacheFormat, HeadNorms, HostBytes, HostRows, KeyValue, LayerCache, Linear, Norm, Rotary,
+    RowLengths, Weight, WeightFormat, WeightSource,
 };
 use crate::repetition::{Anew, Repetition};
 use crate::sampling::{Drawn, TokenSampling};
@@ -33,6 +33,13 @@ pub trait ModelBackend: Backend {
     /// As there.
     fn store_table(source: &WeightSource<'_>, format: WeightFormat, device: &Self::Device) -> Result<Weight<Self>> {
         Self::store_weight(source, format, device)
+    }
+
+    /// Rows `(rows, columns)` of bf16 that stay in the host's memory, where the device can look them up by itself
+    /// ([`lookup_host_rows`](Self::lookup_host_rows)): these bytes, or a copy where the device has to be shown them. None where it can't,
+    /// or where the bytes don't fill the shape.
+    fn store_host_rows(_bytes: &HostBytes, _shape: (usize, usize), _device: &Self::Device) -> Option<HostRows> {
+        None
     }
 
     /// A device weight of random values, uniform in ±`amplitude`, made without a checkpoint (for measuring at the released size).
@@ -115,6 +122,12 @@ pub trait ModelBackend: Backend {
     /// Rows of a table `[vocabulary, features]` for the given ids: `[ids, features]`.
     fn lookup_rows(ids: Tensor<Self, 1, Int>, table: &Weight<Self>) -> Tensor<Self, 2> {
         definition::lookup_rows(ids, table)
+    }
+
+    /// As [`lookup_rows`](Self::lookup_rows), of rows in the host's memory: `[ids, columns]` in f32, ids past the end being the last
+    /// row's. None where the device can't look them up by itself; then they are the host's to look up.
+    fn lookup_host_rows(_ids: Tensor<Self, 1, Int>, _table: &HostRows) -> Option<Tensor<Self, 2>> {
+        None
     }
 
     /// Rows `start..start + count` of a matrix: where they lie, on backends that can name a part of a buffer.

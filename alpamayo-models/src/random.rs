@@ -76,7 +76,8 @@ impl<B: ModelBackend> ParameterSource<B> for RandomParameters<'_, B> {
             TablePlacement::Host => {
                 let bytes = Arc::new(random_bf16(rows * features));
                 let format = stored_format(field, self.format);
-                HostTable::new(bytes, SourceType::Bf16, [rows, features], format).map(TokenTable::Host)
+                let table = HostTable::new(bytes, SourceType::Bf16, [rows, features], format)?;
+                Ok(TokenTable::Host(table.shared_with::<B>(self.device)))
             }
         }
     }

@@ -1,20 +1,21 @@
 //! The table of token embeddings: on the device, or in the host's memory.
 //!
 //! A prompt looks up some 130 rows of it and a token one. At the released size it takes 1.28 GB: a sixth of a model of 4 bits. On the device
-//! a token is looked up where it was drawn; in the host's memory it has to go there and back.
+//! a token is looked up where it was drawn, and so it is in the host's memory where the device reads that by itself; elsewhere it has to
+//! go there and back.
 
 use std::fmt;
 use std::sync::Arc;
 
 use alpamayo_backends::ModelBackend;
-use alpamayo_backends::layers::{SourceType, Weight, WeightFormat};
+use alpamayo_backends::layers::{HostBytes, HostRows, SourceType, Weight, WeightFormat};
 use burn::empty;
 use burn::module::Module;
-use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
+use burn::tensor::{Int, Tensor, backend::Backend};
 use half::bf16;
 
 use crate::error::{Error, Result};
-use crate::host::upload;
+use crate::host::{indices, upload};
 use crate::import::to_f32;
 
 /// Where the table of token embeddings is kept.
@@ -22,8 +23,11 @@ use crate::import::to_f32;
 pub enum TablePlacement {
     /// In the device's memory, rows being looked up there.
     Device,
-    /// In the host's memory, the rows that are looked up being moved to the device. From a checkpoint they are read where the file
-    /// is mapped: nothing is copied at load, and the file must stay as it is while the model lives.
+    /// In the host's memory, the rows that are looked up being moved to the device.
+    ///
+    /// From a checkpoint they are read where the file is mapped: nothing is copied at load, and the file must stay as it is while the
+    /// model lives. But on CUDA's Hopper GPUs rows of bf16 are copied at load to memory that the GPU reads by itself, which takes as
+    /// much of the host's and can't be swapped; the file is then read no more.
     Host,
 }
 
@@ -60,25 +64,25 @@ impl<B: ModelBackend> TokenTable<B> {
     /// Embeddings of token ids: `[ids, hidden]`, f32.
     pub fn embed(&self, ids: &[u32], device: &B::Device) -> Tensor<B, 2> {
         match self {
-            Self::Device(table) => {
-                let data: Vec<i32> = ids.iter().map(|&id| id as i32).collect();
-                B::lookup_rows(Tensor::from_data(TensorData::new(data, [ids.len()]), device), table)
-            }
-            Self::Host(table) => upload(table.look_up(ids), [ids.len(), table.columns], device),
+            Self::Device(table) => B::lookup_rows(on_device(ids, device), table),
+            Self::Host(table) => (table.shared.as_ref())
+                .and_then(|rows| B::lookup_host_rows(on_device(ids, device), rows))
+                .unwrap_or_else(|| upload(table.look_up(ids), [ids.len(), table.columns], device)),
         }
     }
 
-    /// Embeddings of ids that are on the device, `[ids, hidden]`, f32; none where the table isn't.
+    /// Embeddings of ids that are on the device, `[ids, hidden]`, f32; none where the device doesn't read the table by itself.
     pub fn embed_on_device(&self, ids: Tensor<B, 1, Int>) -> Option<Tensor<B, 2>> {
         match self {
             Self::Device(table) => Some(B::lookup_rows(ids, table)),
-            Self::Host(_) => None,
+            Self::Host(table) => B::lookup_host_rows(ids, table.shared.as_ref()?),
         }
     }
 }
 
-/// Bytes on the host, a mapped file's or the program's own.
-pub type HostBytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
+fn on_device<B: Backend>(ids: &[u32], device: &B::Device) -> Tensor<B, 1, Int> {
+    indices(ids.iter().map(|&id| id as usize), device)
+}
 
 /// A table of rows in the host's memory, as a checkpoint holds them.
 #[derive(Clone)]
@@ -89,6 +93,8 @@ pub struct HostTable {
     columns: usize,
     /// Whether values are rounded to bf16, as a device's table would hold them.
     rounded: bool,
+    /// The rows where a device reads them by itself.
+    shared: Option<HostRows>,
 }
 
 impl HostTable {
@@ -124,7 +130,24 @@ impl HostTable {
             columns,
             rounded: format == WeightFormat::Bf16 && source_type != SourceType::Bf16,
             source_type,
+            shared: None,
         })
+    }
+
+    /// The table, its rows where the device looks them up by itself if it can; where they had to be copied for that, the bytes it was
+    /// made from are let go. Only rows of bf16 are looked up so, others being converted on the host. Values stay the same bits.
+    pub fn shared_with<B: ModelBackend>(self, device: &B::Device) -> Self {
+        if self.source_type != SourceType::Bf16 {
+            return self;
+        }
+        match B::store_host_rows(&self.bytes, (self.rows, self.columns), device) {
+            Some(rows) => Self {
+                bytes: Arc::new(rows.clone()),
+                shared: Some(rows),
+                ..self
+            },
+            None => self,
+        }
     }
 
     /// The rows of the given ids, one after another. Ids past the end are the last row's, as on a device.
@@ -151,6 +174,7 @@ impl fmt::Debug for HostTable {
             .field("rows", &self.rows)
             .field("columns", &self.columns)
             .field("rounded", &self.rounded)
+            .field("shared", &self.shared)
             .finish_non_exhaustive()
     }
 }
@@ -203,13 +227,19 @@ mod tests {
             let source = WeightSource::new(vec![&bytes], source_type, rows, columns);
             let on_device = TokenTable::Device(Flex::store_table(&source, format, &device).unwrap());
             let host = HostTable::new(Arc::new(bytes.clone()), source_type, [rows, columns], format).unwrap();
-            let on_host = TokenTable::<Flex>::Host(host);
-            prop_assert_eq!(on_host.shape(), on_device.shape());
+            let shared = host.clone().shared_with::<Flex>(&device);
             let last = rows as u32 - 1;
             let inside: Vec<u32> = ids.iter().map(|&id| id.min(last)).collect();
-            let found = on_host.embed(&inside, &device).into_data();
-            prop_assert_eq!(&found, &on_device.embed(&inside, &device).into_data());
-            prop_assert_eq!(found, on_host.embed(&ids, &device).into_data());
+            let expected = on_device.embed(&inside, &device).into_data();
+            for (host, reads) in [(host, false), (shared, source_type == SourceType::Bf16)] {
+                let on_host = TokenTable::<Flex>::Host(host);
+                prop_assert_eq!(on_host.shape(), on_device.shape());
+                prop_assert_eq!(&on_host.embed(&inside, &device).into_data(), &expected);
+                prop_assert_eq!(&on_host.embed(&ids, &device).into_data(), &expected);
+                let found = on_host.embed_on_device(super::on_device(&ids, &device));
+                prop_assert_eq!(found.is_some(), reads);
+                prop_assert!(found.is_none_or(|found| found.into_data() == expected));
+            }
         }
     }
 

@@ -10,8 +10,8 @@ use crate::device::Limits;
 use crate::error::{Error, Result};
 use crate::kernels::{self, attention};
 use crate::layers::{
-    Activation, Attention, CacheFormat, HeadNorms, KeyValue, LayerCache, Linear, Norm, Rotary, RowLengths, Weight,
-    WeightFormat, WeightSource,
+    Activation, Attention, CacheFormat, HeadNorms, HostBytes, HostRows, KeyValue, LayerCache, Linear, Norm, Rotary,
+    RowLengths, Weight, WeightFormat, WeightSource,
 };
 use crate::repetition::Repetition;
 use crate::sampling::{Drawn, TokenSampling};
@@ -19,6 +19,10 @@ use crate::sampling::{Drawn, TokenSampling};
 impl<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement> ModelBackend for CubeBackend<R, F, I, BT> {
     fn store_weight(source: &WeightSource<'_>, format: WeightFormat, device: &R::Device) -> Result<Weight<Self>> {
         kernels::store_weight(source, format, device)
+    }
+
+    fn store_host_rows(bytes: &HostBytes, shape: (usize, usize), device: &R::Device) -> Option<HostRows> {
+        R::host_rows(&R::client(device), device, (**bytes).as_ref(), shape)
     }
 
     fn random_weight(
@@ -88,6 +92,10 @@ impl<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement> ModelBac
 
     fn lookup_rows(ids: Tensor<Self, 1, Int>, table: &Weight<Self>) -> Tensor<Self, 2> {
         kernels::lookup_rows(ids, table)
+    }
+
+    fn lookup_host_rows(ids: Tensor<Self, 1, Int>, table: &HostRows) -> Option<Tensor<Self, 2>> {
+        kernels::lookup_host_rows(ids, table)
     }
 
     fn row_range(x: &Tensor<Self, 2>, start: usize, count: usize) -> Tensor<Self, 2> {

@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::kernels::cuda::{cublaslt, hopper, record, upload};
 use crate::kernels::linear::LibraryProduct;
 use crate::kernels::native::NativeWork;
-use crate::layers::CacheFormat;
+use crate::layers::{CacheFormat, HostRows};
 
 /// Burn's CUDA backend without fusion or autotuning.
 pub type Cuda = CubeBackend<CudaRuntime, f32, i32, u8>;
@@ -52,6 +52,15 @@ impl KernelRuntime for CudaRuntime {
         pieces: &mut Pieces<'_>,
     ) -> Option<Handle> {
         upload::upload(client, device, bytes, pieces)
+    }
+
+    fn host_rows(
+        _client: &ComputeClient<Self>,
+        device: &CudaDevice,
+        bytes: &[u8],
+        shape: (usize, usize),
+    ) -> Option<HostRows> {
+        hopper::store_host_rows(device, bytes, shape)
     }
 
     fn library_product(product: &LibraryProduct<'_, Self>) -> Option<CubeTensor<Self>> {

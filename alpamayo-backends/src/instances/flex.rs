@@ -1,18 +1,35 @@
-//! Flex: Burn's portable CPU backend. The default bodies are all it needs, but for one:
-//! - assigning to a slice copies the tensor, which the assignment still holds while it writes: the cache is written here.
+//! Flex: Burn's portable CPU backend. The default bodies are all it needs, but for two:
+//! - assigning to a slice copies the tensor, which the assignment still holds while it writes: the cache is written here;
+//! - the host's memory is the device's: rows that stay there are looked up where they lie.
 //!
 //! A cache in bf16 is widened for every product; one in f32 is read where it lies.
 
-use burn::tensor::{DType, Tensor, TensorPrimitive};
+use burn::tensor::{DType, Int, Tensor, TensorData, TensorPrimitive};
 use burn_flex::FlexTensor;
 use half::bf16;
 
 use crate::ModelBackend;
 use crate::definition;
+use crate::layers::{HostBytes, HostRows};
 
 pub use burn_flex::Flex;
 
 impl ModelBackend for Flex {
+    fn store_host_rows(bytes: &HostBytes, shape: (usize, usize), _device: &Self::Device) -> Option<HostRows> {
+        HostRows::new(bytes.clone(), shape)
+    }
+
+    fn lookup_host_rows(ids: Tensor<Self, 1, Int>, table: &HostRows) -> Option<Tensor<Self, 2>> {
+        let device = ids.device();
+        let ids = ids.try_into_data().ok()?;
+        let shape = [ids.num_elements(), table.shape().1];
+        let values: Vec<f32> = (ids.iter::<i64>())
+            .flat_map(|id| table.row(id as u32).as_chunks().0)
+            .map(|&value| bf16::from_le_bytes(value).to_f32())
+            .collect();
+        Some(Tensor::from_data(TensorData::new(values, shape), (&device, DType::F32)))
+    }
+
     fn write_cache(cache: &mut Tensor<Self, 4>, values: Tensor<Self, 4>, position: usize) {
         let dtype = cache.dtype();
         if !matches!(dtype, DType::F32 | DType::BF16) {
@@ -64,8 +81,6 @@ impl Place {
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::TensorData;
-
     use super::*;
     use crate::layers::{CacheConfig, CacheFormat, KeyValue, LayerCache};
 

@@ -8,7 +8,7 @@ use cubecl::server::Handle;
 use crate::error::{Result, unreadable};
 use crate::kernels::linear::LibraryProduct;
 use crate::kernels::native::NativeWork;
-use crate::layers::CacheFormat;
+use crate::layers::{CacheFormat, HostRows};
 
 /// Pieces of the host's memory, one after another.
 pub type Pieces<'a> = dyn Iterator<Item = &'a [u8]> + Send + 'a;
@@ -75,6 +75,17 @@ pub trait KernelRuntime: CubeRuntime {
         _bytes: usize,
         _pieces: &mut Pieces<'_>,
     ) -> Option<Handle> {
+        None
+    }
+
+    /// A copy of rows `(rows, columns)` of bf16 in memory of the host's that the platform's own kernels read, or `None` where there is
+    /// no such memory or no such kernel.
+    fn host_rows(
+        _client: &ComputeClient<Self>,
+        _device: &Self::Device,
+        _bytes: &[u8],
+        _shape: (usize, usize),
+    ) -> Option<HostRows> {
         None
     }
 

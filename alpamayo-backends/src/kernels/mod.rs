@@ -48,6 +48,6 @@ pub use random::random_weight;
 pub use read::read_beside;
 pub use repeat::Repeat;
 pub use round::round;
-pub use rows::{add_rows, lookup_rows, row_range};
+pub use rows::{add_rows, lookup_host_rows, lookup_rows, row_range};
 pub use sample::sample_tokens;
 pub use store::store_weight;

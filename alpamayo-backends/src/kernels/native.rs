@@ -6,6 +6,7 @@ use burn_cubecl::tensor::CubeTensor;
 
 use super::attention::launch::{Launch, Prepare};
 use super::linear::LibraryProduct;
+use crate::layers::HostRows;
 
 /// One piece of such work. What a platform's kernel doesn't take, the common kernels do.
 pub enum NativeWork<'a, R: CubeRuntime> {
@@ -33,6 +34,13 @@ pub enum NativeWork<'a, R: CubeRuntime> {
         prepare: &'a Prepare<'a, R>,
         /// The problem; its queries are not prepared.
         launch: &'a Launch<'a, R>,
+    },
+    /// Rows of a table in the host's memory, which no common kernel reads.
+    HostRows {
+        /// `[ids]`, i32.
+        ids: &'a CubeTensor<R>,
+        /// The table.
+        table: &'a HostRows,
     },
 }
 

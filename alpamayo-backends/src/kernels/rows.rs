@@ -8,11 +8,12 @@ use cubecl::prelude::*;
 use cubecl::zspace::metadata::Metadata;
 
 use super::bits;
+use super::native::NativeWork;
 use super::product::{Element, StoredWeight};
 use super::tensors::{array, cubes, empty, extents, float, int, tensor, vector};
 use crate::definition;
 use crate::instances::KernelRuntime;
-use crate::layers::Weight;
+use crate::layers::{HostRows, Weight};
 
 const UNITS: usize = 256;
 
@@ -46,6 +47,15 @@ pub fn lookup_rows<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolEle
         );
     }
     tensor(out)
+}
+
+/// See [`ModelBackend::lookup_host_rows`](crate::ModelBackend::lookup_host_rows).
+pub fn lookup_host_rows<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement>(
+    ids: Tensor<CubeBackend<R, F, I, BT>, 1, Int>,
+    table: &HostRows,
+) -> Option<Tensor<CubeBackend<R, F, I, BT>, 2>> {
+    let ids = int(ids);
+    R::native(&NativeWork::HostRows { ids: &ids, table }).map(tensor)
 }
 
 #[cube(launch_unchecked)]

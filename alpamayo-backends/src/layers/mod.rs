@@ -1,6 +1,7 @@
 //! The parameters and tables that the operations of [`ModelBackend`](crate::ModelBackend) read.
 
 mod cache;
+mod host_rows;
 mod linear;
 mod norm;
 mod quantized;
@@ -9,6 +10,7 @@ mod source;
 mod weight;
 
 pub use cache::{CacheConfig, CacheFormat, KeyValue, LayerCache, RowLengths};
+pub use host_rows::{HostBytes, HostRows};
 pub use linear::{Activation, Linear};
 pub use norm::{LayerNorm, Norm, RmsNorm};
 pub use quantized::{Quantization, QuantizedWeight};

@@ -1,11 +1,14 @@
 //! Norms, look-ups, pixels and Fourier features.
 
+use std::sync::Arc;
+
 use burn::tensor::{Int, Tensor};
+use half::bf16;
 
 use super::host;
 use super::{Bench, ModelShapes};
 use crate::ModelBackend;
-use crate::layers::Norm;
+use crate::layers::{HostBytes, Norm};
 
 const EXACT: f64 = 1e-6;
 
@@ -79,6 +82,28 @@ fn rows<B: ModelBackend>(bench: &mut Bench<'_, B>, shapes: &ModelShapes) {
         })
         .collect();
     bench.compare("add_rows", format!("3 of 11 x {features}"), EXACT, output, expected);
+    host_rows(bench, &x, features);
+}
+
+/// Rows that stay on the host, where the device reads them by itself.
+fn host_rows<B: ModelBackend>(bench: &mut Bench<'_, B>, values: &[f32], features: usize) {
+    let rows = values.len() / features;
+    let bytes: Vec<u8> = (values.iter())
+        .flat_map(|&value| bf16::from_f32(value).to_le_bytes())
+        .collect();
+    let bytes: HostBytes = Arc::new(bytes);
+    let ids = [rows - 1, 0, rows / 2, rows + 5];
+    let indices = Tensor::<B, 1, Int>::from_ints(ids.map(|id| id as i32), bench.device);
+    let table = B::store_host_rows(&bytes, (rows, features), bench.device);
+    let Some(output) = table.and_then(|table| B::lookup_host_rows(indices, &table)) else {
+        return;
+    };
+    let expected = ids.iter().enumerate().flat_map(|(row, &id)| {
+        let found = &values[id.min(rows - 1) * features..][..features];
+        elements(row, found.to_vec())
+    });
+    let shape = format!("{} of {rows} x {features}", ids.len());
+    bench.compare("lookup_host_rows", shape, 0.0, output, expected);
 }
 
 fn pixels<B: ModelBackend>(bench: &mut Bench<'_, B>) {

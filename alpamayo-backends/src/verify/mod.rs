@@ -206,6 +206,7 @@ mod tests {
             .unwrap();
         for operation in [
             "normalize",
+            "lookup_host_rows",
             "project",
             "norm_gate_up",
             "project_add_norm_project",

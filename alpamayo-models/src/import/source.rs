@@ -110,8 +110,8 @@ impl<'a, B: ModelBackend> CheckpointSource<'a, B> {
         })
     }
 
-    /// The source, with the token embeddings kept there. On the host they stay where the checkpoint's file is mapped; a table that the
-    /// checkpoint holds in few bits goes to the device.
+    /// The source, with the token embeddings kept there. On the host they stay where the checkpoint's file is mapped, unless the device
+    /// [reads a copy by itself](TablePlacement::Host); a table that the checkpoint holds in few bits goes to the device.
     pub fn with_token_table(self, placement: TablePlacement) -> Self {
         Self {
             token_table: placement,
@@ -177,7 +177,7 @@ impl<'a, B: ModelBackend> CheckpointSource<'a, B> {
         Ok(weight)
     }
 
-    /// A table of one tensor that stays mapped; its values are checked as all are.
+    /// A table of one tensor that stays mapped, or is copied to where the device reads it; its values are checked as all are.
     fn host_table(&mut self, field: &str, number: usize, shape: [usize; 2]) -> Result<HostTable> {
         self.reader.bytes(number)?;
         let planned = &self.reader.plan()[number];
@@ -185,7 +185,8 @@ impl<'a, B: ModelBackend> CheckpointSource<'a, B> {
             return Err(self.other_shape(field, &shape));
         }
         let format = stored_format(field, self.format);
-        let table = HostTable::new(Arc::new(self.reader.mapped(number)), planned.source_type, shape, format)?;
+        let table = HostTable::new(Arc::new(self.reader.mapped(number)), planned.source_type, shape, format)?
+            .shared_with::<B>(&self.device);
         self.imported(number)?;
         Ok(table)
     }

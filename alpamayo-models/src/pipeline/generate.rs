@@ -275,21 +275,49 @@ fn last_rows<B: ModelBackend>(x: Tensor<B, 2>, rows: usize, count: usize) -> Ten
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use alpamayo_backends::instances::Flex;
+    use alpamayo_backends::layers::{SourceType, WeightFormat};
     use alpamayo_core::PromptStyle;
     use burn::tensor::TensorData;
+    use half::bf16;
 
     use super::*;
-    use crate::test_data::Golden;
+    use crate::host::download;
+    use crate::test_data::{Device, Golden};
+    use crate::token_table::{HostTable, TokenTable};
 
-    /// Generates what was generated before as a device does that draws the tokens: each is begun before the host knows it.
-    fn generate_ahead(mut generator: Generator<'_, Flex>, known: &Generation<Flex>) -> Generation<Flex> {
+    /// A table of bf16 values, and the same one in the host's memory, where the device reads it by itself and where it doesn't.
+    fn placements(table: TokenTable<Flex>, device: &Device) -> [(TokenTable<Flex>, bool); 3] {
+        let (rows, columns) = table.shape();
+        let ids: Vec<u32> = (0..rows as u32).collect();
+        let values = download(table.embed(&ids, device), "embeddings").unwrap();
+        let bytes: Vec<u8> = (values.iter())
+            .flat_map(|&value| bf16::from_f32(value).to_le_bytes())
+            .collect();
+        let host = HostTable::new(Arc::new(bytes), SourceType::Bf16, [rows, columns], WeightFormat::F32).unwrap();
+        let shared = host.clone().shared_with::<Flex>(device);
+        [
+            (table, true),
+            (TokenTable::Host(shared), true),
+            (TokenTable::Host(host), false),
+        ]
+    }
+
+    /// Generates what was generated before as a device does that draws the tokens: each is begun before the host knows it, where the
+    /// device looks it up by itself.
+    fn generate_ahead(
+        mut generator: Generator<'_, Flex>,
+        known: &Generation<Flex>,
+        looks_up: bool,
+    ) -> Generation<Flex> {
         for step in 0..known.tokens[0].len() {
             let logits = generator.logits();
             let ids: Vec<i32> = known.tokens.iter().map(|row| row[step] as i32).collect();
             let data = TensorData::new(ids, [known.tokens.len()]);
             generator.begin(Tensor::from_data(data, generator.device));
-            assert_eq!(generator.ahead.is_some(), step + 1 < generator.limit);
+            assert_eq!(generator.ahead.is_some(), looks_up && step + 1 < generator.limit);
             generator.choose(Some(logits)).unwrap();
         }
         Generation {
@@ -302,7 +330,7 @@ mod tests {
 
     fn check_case(case: &str, samples: usize) {
         let golden = Golden::read(case);
-        let model = golden.model();
+        let mut model = golden.model();
         let options = DriveOptions {
             samples,
             max_generation_length: Some(golden.case("max_generation_length")),
@@ -312,13 +340,16 @@ mod tests {
         let features = model.encode(&inputs.patches, &mut ()).unwrap();
         let prefilled = model.prefill(&inputs.prompts, &features, &mut ()).unwrap();
         let known = model.generate(&prefilled, &options, &mut ()).unwrap();
-        let decoder = &model.network.decoder;
-        let generator = Generator::new(decoder, &model.config, &prefilled, &options, &model.device).unwrap();
-        let ahead = generate_ahead(generator, &known);
-        assert_eq!(ahead.tokens, known.tokens);
-        // The action expert reads the cache, and nothing of what lies behind its end.
-        let actions = |generation| model.flow(generation, &options, &mut ()).unwrap();
-        assert_eq!(actions(&ahead), actions(&known));
+        for (table, looks_up) in placements(model.network.decoder.embed_tokens.clone(), &model.device) {
+            model.network.decoder.embed_tokens = table;
+            let decoder = &model.network.decoder;
+            let generator = Generator::new(decoder, &model.config, &prefilled, &options, &model.device).unwrap();
+            let ahead = generate_ahead(generator, &known, looks_up);
+            assert_eq!(ahead.tokens, known.tokens);
+            // The action expert reads the cache, and nothing of what lies behind its end.
+            let actions = |generation| model.flow(generation, &options, &mut ()).unwrap();
+            assert_eq!(actions(&ahead), actions(&known));
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod attention;
 mod decode_attention;
 mod expert_attention;
 mod few_rows;
+mod host_rows;
 mod launch;
 mod module;
 mod norm;
@@ -43,6 +44,7 @@ type Client = ComputeClient<CudaRuntime>;
 type Server = <CudaRuntime as Runtime>::Server;
 type Tensor = CubeTensor<CudaRuntime>;
 
+pub use host_rows::store_host_rows;
 pub use module::is_present;
 
 /// The work's result, or `None` where no kernel here takes it.
@@ -57,6 +59,7 @@ pub fn run(work: &NativeWork<'_, CudaRuntime>) -> Option<Tensor> {
         NativeWork::Images { prepare, patches } => attention::images(prepare, *patches),
         NativeWork::Prompts { prepare, launch } => attention::prompts(launch, &prepare.qkv),
         NativeWork::Tokens { prepare, launch } => tokens::run(prepare, launch),
+        NativeWork::HostRows { ids, table } => host_rows::run(ids, table),
     }
 }
 
