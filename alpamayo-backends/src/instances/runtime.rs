@@ -17,6 +17,8 @@ pub type Pieces<'a> = dyn Iterator<Item = &'a [u8]> + Send + 'a;
 pub enum Recorded {
     /// It was recorded and has not run.
     Repeatable(Box<dyn Recording>),
+    /// It has run, and was recorded.
+    RunAndRepeatable(Box<dyn Recording>),
     /// It has run, and can't be repeated.
     Once,
     /// It has not run, and was not recorded.
@@ -31,8 +33,8 @@ pub trait Recording {
 
 /// A CubeCL runtime and what its platform offers beyond the kernels that are common to all.
 pub trait KernelRuntime: CubeRuntime {
-    /// Whether work can be recorded that has not run.
-    const RECORDS_FIRST_RUN: bool = false;
+    /// Whether work is recorded while it runs, also the first time. Then all parts of it are recorded as one.
+    const RECORDS_WHILE_RUNNING: bool = false;
 
     /// How a cache of packed weights' keys and values is stored: bf16 where matrix units read them.
     fn cache_format(_device: &Self::Device) -> CacheFormat {
@@ -104,8 +106,8 @@ pub trait KernelRuntime: CubeRuntime {
         None
     }
 
-    /// Records what `work` launches from this thread, where the platform can. `work` must have run before unless the platform
-    /// [records first runs](Self::RECORDS_FIRST_RUN), and this must be the client's own thread ([`ComputeClient::exclusive`]).
+    /// Records what `work` launches from this thread, where the platform can. `work` must have run before unless it is
+    /// [recorded while it runs](Self::RECORDS_WHILE_RUNNING), and this must be the client's own thread ([`ComputeClient::exclusive`]).
     fn record(_client: &ComputeClient<Self>, _device: &Self::Device, _work: &mut dyn FnMut()) -> Recorded {
         Recorded::Nothing
     }

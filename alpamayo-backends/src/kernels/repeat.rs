@@ -15,9 +15,10 @@ type Cube<R, F, I, BT> = CubeBackend<R, F, I, BT>;
 /// A part of the work over the runtime's tensors.
 type Work<'a, R> = dyn FnMut(usize, &CubeTensor<R>) -> CubeTensor<R> + 'a;
 
-/// Records work when it is done the first time, or the second where a platform asks for that, and repeats it from then on.
+/// Records work when it is done the first time, where a platform does [while it runs](KernelRuntime::RECORDS_WHILE_RUNNING), or the
+/// second time, and repeats it from then on.
 ///
-/// A part that is recorded is launched at once, so that the device is busy while the next one is.
+/// A part that is recorded and has not run is launched at once, so that the device is busy while the next one is recorded.
 pub struct Repeat<R: KernelRuntime>(State<R>);
 
 enum State<R: KernelRuntime> {
@@ -49,8 +50,8 @@ impl<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement> Repetiti
         let x = float(x);
         let mut work = |part: usize, x: &CubeTensor<R>| apart(|| float(work(part, tensor(x.clone()))));
         let result = match std::mem::replace(&mut self.0, State::Plain) {
-            State::New if R::RECORDS_FIRST_RUN => {
-                let (output, next) = record(x, parts, &mut work);
+            State::New if R::RECORDS_WHILE_RUNNING => {
+                let (output, next) = record(x, 1, &mut |_, x| plainly(x.clone(), 0..parts, &mut work));
                 self.0 = next;
                 output
             }
@@ -109,6 +110,10 @@ fn record<R: KernelRuntime>(x: CubeTensor<R>, parts: usize, work: &mut Work<'_, 
         let mut output = None;
         let recorded = R::record(&x.client, &x.device, &mut || output = Some(work(part, &x)));
         match (recorded, output) {
+            (Recorded::RunAndRepeatable(recording), Some(output)) => {
+                repeatable.recordings.push(recording);
+                repeatable.output = output;
+            }
             (Recorded::Repeatable(recording), Some(output)) if recording.replay() => {
                 repeatable.recordings.push(recording);
                 repeatable.output = output;

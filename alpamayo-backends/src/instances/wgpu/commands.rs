@@ -21,13 +21,13 @@ pub(super) struct Dispatch {
 }
 
 /// Dispatches with all that they bind, in order.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Commands {
     gpu: Gpu,
     steps: Vec<Step>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Step {
     pipeline: Arc<ComputePipeline>,
     group: BindGroup,
@@ -50,11 +50,22 @@ impl Commands {
         }
     }
 
+    /// The same dispatches, then others.
+    pub(super) fn extend(&mut self, with: &Self) {
+        self.steps.extend_from_slice(&with.steps);
+    }
+
     /// Hands the dispatches to the queue.
     pub(super) fn submit(&self) -> SubmissionIndex {
+        self.submit_behind(None)
+    }
+
+    /// Hands the dispatches to the queue, together with others before them: a device is slow to begin what is submitted.
+    pub(super) fn submit_behind(&self, before: Option<&Self>) -> SubmissionIndex {
         let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
         let mut pass = encoder.begin_compute_pass(&Default::default());
-        for step in &self.steps {
+        let before = before.map_or(&[][..], |before| &before.steps);
+        for step in before.iter().chain(&self.steps) {
             let [x, y, z] = step.cubes;
             pass.set_pipeline(&step.pipeline);
             pass.set_bind_group(0, &step.group, &[]);

@@ -31,7 +31,7 @@ use server::{Ended, Server};
 pub type Wgpu = CubeBackend<WgpuRuntime, f32, i32, u32>;
 
 impl KernelRuntime for WgpuRuntime {
-    const RECORDS_FIRST_RUN: bool = true;
+    const RECORDS_WHILE_RUNNING: bool = true;
 
     fn has_own_memory(device: &WgpuDevice) -> Option<bool> {
         match device {
@@ -57,7 +57,7 @@ impl KernelRuntime for WgpuRuntime {
         let open = OpenRecording(&server);
         work();
         match open.end() {
-            Some(Ended::Recorded(commands)) => Recorded::Repeatable(Box::new(RecordedCommands {
+            Some(Ended::Recorded(commands)) => Recorded::RunAndRepeatable(Box::new(RecordedCommands {
                 server: server.clone(),
                 commands,
             })),

@@ -27,7 +27,7 @@ use super::commands::{Commands, Dispatch, Gpu, Pace};
 use super::compile::{Kernel, Shared, compile, same};
 
 /// How many launches wait to be submitted together, at most: behind a read, when the device has little left to do, and at any time.
-const TOGETHER: [usize; 2] = [8, 32];
+const TOGETHER: [usize; 2] = [8, 128];
 
 /// A server around CubeCL's, which has its memory and its transfers, and launches with less ado: what is bound again is not made again,
 /// and scalars are written for many launches at once.
@@ -44,6 +44,8 @@ pub struct Server {
     together: usize,
     pace: Pace,
     recording: Recording,
+    /// What was submitted since the recording began.
+    recorded: Option<Commands>,
     /// How many times CubeCL's server was asked to measure and is not done.
     profiles: usize,
     utilities: Arc<ServerUtilities<Self>>,
@@ -52,17 +54,16 @@ pub struct Server {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Recording {
     Off,
-    /// All that waits is being recorded; none of it has run.
     On,
-    /// There was work that can't be recorded: it has run, and what came before it, and what comes after it will.
+    /// There was work that can't be recorded.
     Interrupted,
 }
 
-/// What became of a recording.
+/// What became of a recording, all of which has run.
 pub(super) enum Ended {
-    /// Nothing of it has run.
+    /// It can be submitted again.
     Recorded(Commands),
-    /// All of it has run.
+    /// It can't.
     Interrupted,
 }
 
@@ -101,6 +102,7 @@ impl Server {
             together: TOGETHER[0],
             pace: Pace::default(),
             recording: Recording::Off,
+            recorded: None,
             profiles: 0,
         }
     }
@@ -108,6 +110,7 @@ impl Server {
     /// Keeps what is launched from now on; whether it can.
     pub(super) fn begin_recording(&mut self) -> bool {
         self.submit_waiting();
+        self.recorded = None;
         let can = self.gpu.is_some();
         self.recording = if can { Recording::On } else { Recording::Off };
         can
@@ -115,19 +118,22 @@ impl Server {
 
     /// What was launched since a recording began, `None` where none did.
     pub(super) fn end_recording(&mut self) -> Option<Ended> {
+        self.submit_waiting();
+        let recorded = self.recorded.take();
         match std::mem::replace(&mut self.recording, Recording::Off) {
             Recording::Off => None,
-            Recording::On => self.commands().map(Ended::Recorded),
+            Recording::On => recorded.or_else(|| self.commands()).map(Ended::Recorded),
             Recording::Interrupted => Some(Ended::Interrupted),
         }
     }
 
     /// Submits commands behind what the stream was told before.
     pub(super) fn submit(&mut self, commands: &Commands, stream: StreamId) {
-        self.submit_waiting();
-        // Asked for its memory, a stream hands over what it has queued, and keeps its errors for whoever waits for it.
+        // Asked for its memory, a stream hands over what it has queued, and keeps its errors for whoever waits for it. What waits here
+        // came later.
         let _ = self.inner.memory_usage(stream);
-        commands.submit();
+        let waiting = self.commands();
+        commands.submit_behind(waiting.as_ref());
     }
 
     /// All that waits, to be submitted.
@@ -143,6 +149,12 @@ impl Server {
             && let Some(gpu) = &self.gpu
         {
             self.pace.submitted(gpu, dispatches, commands.submit());
+            if self.recording == Recording::On {
+                match &mut self.recorded {
+                    Some(recorded) => recorded.extend(&commands),
+                    None => self.recorded = Some(commands),
+                }
+            }
         }
     }
 
@@ -150,6 +162,7 @@ impl Server {
     fn interrupt(&mut self) {
         if self.recording == Recording::On {
             self.recording = Recording::Interrupted;
+            self.recorded = None;
         }
         self.submit_waiting();
     }
@@ -189,7 +202,7 @@ impl Server {
                 cubes: [x, y, z],
             });
         }
-        if self.waiting.len() >= self.together && self.recording != Recording::On {
+        if self.waiting.len() >= self.together {
             self.submit_waiting();
             self.together = TOGETHER[1].min(2 * self.together);
         }
@@ -316,9 +329,7 @@ impl ComputeServer for Server {
     }
 
     fn flush(&mut self, stream: StreamId) -> Result<(), ServerError> {
-        if self.recording != Recording::On {
-            self.submit_waiting();
-        }
+        self.submit_waiting();
         self.inner.flush(stream)
     }
 

@@ -146,13 +146,14 @@ fn more_launches_than_are_remembered_compute() {
 }
 
 #[test]
-fn a_recording_runs_when_it_is_told_and_again_with_other_input() {
+fn what_is_recorded_has_run_and_runs_again_with_other_input() {
     on_device(|| {
         let x = random(3, 8);
         let (result, recorded) = record(&x, |x| x * 2.0 + 1.0);
-        let Recorded::Repeatable(recording) = recorded else {
+        let Recorded::RunAndRepeatable(recording) = recorded else {
             panic!("two kernels can be recorded");
         };
+        assert_eq!(values(result.clone()), values(x.clone() * 2.0 + 1.0));
         for _ in 0..2 {
             let other = random(3, 8);
             let primitive = |tensor: &Matrix| into_contiguous(tensor.clone().into_primitive().tensor());
@@ -237,7 +238,7 @@ fn a_programs_own_device_computes_and_records() {
         let x = Matrix::ones([2, 4], &device);
         let (client, mut result) = (WgpuRuntime::client(&device), None);
         let recorded = WgpuRuntime::record(&client, &device, &mut || result = Some(x.clone() * 2.0));
-        let Recorded::Repeatable(recording) = recorded else {
+        let Recorded::RunAndRepeatable(recording) = recorded else {
             panic!("a kernel can be recorded");
         };
         assert!(recording.replay());

@@ -105,7 +105,7 @@ impl<R: KernelRuntime> Chain<R> {
             let mut next = None;
             let recorded = R::record(&client, device, &mut || next = Some(self.part(first, count, x.clone())));
             match (recorded, next) {
-                (Recorded::Repeatable(recording), Some(next)) => {
+                (Recorded::Repeatable(recording) | Recorded::RunAndRepeatable(recording), Some(next)) => {
                     recordings.push(recording);
                     x = next;
                 }

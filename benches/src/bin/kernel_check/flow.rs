@@ -105,7 +105,13 @@ fn tiles(then: Then, columns: usize) -> Vec<Tile> {
             tile(128, [2, 4], 32, 2, 4, 1),
             tile(128, [2, 2], 64, 1, 2, 1),
             tile(128, [1, 4], 64, 1, 2, 1),
+            tile(128, [2, 4], 32, 1, 2, 1),
             tile(64, [2, 2], 64, 2, 2, 1),
+            tile(64, [2, 4], 64, 1, 1, 1),
+            tile(64, [2, 4], 64, 1, 2, 1),
+            tile(64, [2, 4], 128, 1, 1, 1),
+            tile(64, [2, 2], 64, 1, 1, 1),
+            tile(64, [2, 2], 32, 1, 2, 1),
         ],
         Then::Norm if columns > 4096 => vec![
             tile(128, [2, 4], 64, 1, 1, 8),
@@ -117,6 +123,10 @@ fn tiles(then: Then, columns: usize) -> Vec<Tile> {
             tile(128, [2, 2], 64, 1, 2, 8),
             tile(64, [2, 4], 64, 2, 2, 4),
             tile(64, [2, 4], 64, 2, 2, 8),
+            tile(64, [2, 4], 64, 1, 1, 8),
+            tile(64, [2, 4], 64, 1, 2, 8),
+            tile(64, [2, 4], 128, 1, 1, 8),
+            tile(64, [2, 2], 64, 1, 1, 8),
         ],
         Then::Many => [
             tile(128, [2, 4], 64, 1, 1, 1),
@@ -188,7 +198,9 @@ fn queueing<R: KernelRuntime>(x: &CubeTensor<R>) -> [f64; 2] {
     let mut work = || (0..LAUNCHES).for_each(|_| drop(alpamayo_backends::kernels::round(x)));
     let anew = seconds(&mut work);
     let again = match R::record(&x.client, &x.device, &mut work) {
-        Recorded::Repeatable(recording) => seconds(&mut || assert!(recording.replay(), "the device takes it")),
+        Recorded::Repeatable(recording) | Recorded::RunAndRepeatable(recording) => {
+            seconds(&mut || assert!(recording.replay(), "the device takes it"))
+        }
         Recorded::Once | Recorded::Nothing => f64::NAN,
     };
     sync();
@@ -357,10 +369,12 @@ fn attention<R: KernelRuntime>(device: &R::Device) {
     let mut timed: Vec<Timed<'_, _>> = Vec::new();
     for (heads, planes, keys, cubes) in [
         (1, 4, 48, 1),
+        (1, 4, 48, 2),
+        (1, 4, 32, 1),
         (1, 4, 32, 2),
+        (1, 4, 16, 1),
         (1, 4, 16, 2),
         (2, 8, 32, 1),
-        (2, 8, 32, 2),
         (2, 8, 16, 1),
         (2, 8, 16, 2),
     ] {
