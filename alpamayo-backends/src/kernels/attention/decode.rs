@@ -330,8 +330,7 @@ pub(super) fn attend(
                 all += plane_total[row] * decay;
                 sum = fma(plane_sums[row * columns + column], Quad::new(decay), sum);
             }
-            let target =
-                queries.place(queries.first + q, problem) * (extents.prompt_splits as usize + 1) + queries.slot;
+            let target = queries.place(queries.first + q, problem) * extents.slots as usize + queries.slot;
             output[target * columns + column] = sum;
             if column == 0 {
                 statistics[2 * target] = next;

@@ -267,7 +267,7 @@ pub(super) fn exact(
                 let mut place = queries.place(index, problem);
                 let mut factor = 1.0f32;
                 if comptime!(problem.split) {
-                    place = place * (extents.prompt_splits as usize + 1) + queries.slot;
+                    place = place * extents.slots as usize + queries.slot;
                     if feature_group == 0 {
                         statistics[2 * place] = row_maximum[local];
                         statistics[2 * place + 1] = row_sum[local];

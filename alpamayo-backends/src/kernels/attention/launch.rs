@@ -251,11 +251,12 @@ pub(super) fn plane_size<R: Runtime>(client: &ComputeClient<R>) -> Option<usize>
     (least == most && most.is_power_of_two() && properties.features.plane.contains(Plane::Ops)).then_some(most as usize)
 }
 
-/// A split of the keys: parts of a prompt, keys per part, and one tail per row or none.
+/// A split of the keys: parts of a prompt and keys per part, parts of a row's tail, if there are tails, and keys per part.
 pub(super) struct Parts {
     pub count: usize,
     pub keys: usize,
     pub tails: usize,
+    pub tail_keys: usize,
 }
 
 /// An attention to be launched: queries, the three parts of the keys, extents.
@@ -276,6 +277,7 @@ pub struct Launch<'a, R: CubeRuntime> {
     /// Queries of all rows.
     pub all_tokens: usize,
     pub prompt_length: usize,
+    /// Visible tokens of the longest suffix.
     pub suffix_length: usize,
     pub own_length: usize,
     pub first_visible: usize,
@@ -302,6 +304,8 @@ impl<R: CubeRuntime> Launch<'_, R> {
             self.first_visible as u32,
             parts.count as u32,
             parts.keys as u32,
+            parts.tail_keys as u32,
+            (parts.count + parts.tails) as u32,
         )
     }
 
@@ -400,6 +404,11 @@ impl<R: CubeRuntime> Launch<'_, R> {
         self.finish(sums, statistics, &stream.parts, false)
     }
 
+    /// Keys of the longest tail.
+    pub(super) fn tail_length(&self) -> usize {
+        self.suffix_length + self.own_length
+    }
+
     /// How many parts of how many keys keep the device busy, given the cubes of one part and a tile's keys.
     pub(super) fn parts(&self, cubes: usize, tile: usize, cubes_per_processor: usize) -> Parts {
         if !self.problem.split {
@@ -407,6 +416,7 @@ impl<R: CubeRuntime> Launch<'_, R> {
                 count: 1,
                 keys: 0,
                 tails: 0,
+                tail_keys: 0,
             };
         }
         let processors = self
@@ -425,6 +435,8 @@ impl<R: CubeRuntime> Launch<'_, R> {
             count: self.prompt_length.div_ceil(keys),
             keys,
             tails: 1,
+            // All of them, and no more than a part's first key can be added to.
+            tail_keys: u32::MAX as usize / 2,
         }
     }
 

@@ -13,7 +13,7 @@ use super::tensor_core::{TensorCoreConfig, tensor_core};
 impl<R: CubeRuntime> Launch<'_, R> {
     pub(super) fn tensor_core(&self, config: TensorCoreConfig, cubes_per_processor: usize) -> CubeTensor<R> {
         let config = config.fitted(self.client.properties().hardware.max_shared_memory_size);
-        let (parts, count) = self.blocks(1, config.queries(), config.keys, cubes_per_processor);
+        let (parts, count) = self.blocks(1, config.queries(), config.keys, None, cubes_per_processor);
         let [sums, statistics] = self.results(&parts, config.pack_output);
         // SAFETY: the kernel stays within the extents.
         unsafe {
@@ -34,7 +34,13 @@ impl<R: CubeRuntime> Launch<'_, R> {
 
     pub(super) fn cooperative(&self, config: CooperativeConfig, cubes_per_processor: usize) -> CubeTensor<R> {
         let config = config.fitted(self.client.properties().hardware.max_shared_memory_size);
-        let (parts, count) = self.blocks(config.heads, config.queries(), config.keys, cubes_per_processor);
+        let (parts, count) = self.blocks(
+            config.heads,
+            config.queries(),
+            config.keys,
+            Some(config.keys),
+            cubes_per_processor,
+        );
         let [sums, statistics] = self.results(&parts, config.pack_output);
         // SAFETY: the kernel stays within the extents.
         unsafe {
@@ -72,7 +78,13 @@ impl<R: CubeRuntime> Launch<'_, R> {
         config: CooperativeConfig,
         cubes_per_processor: usize,
     ) -> CubeTensor<R> {
-        let (parts, count) = self.blocks(config.heads, config.queries(), config.keys, cubes_per_processor);
+        let (parts, count) = self.blocks(
+            config.heads,
+            config.queries(),
+            config.keys,
+            Some(config.keys),
+            cubes_per_processor,
+        );
         let [sums, statistics] = self.results(&parts, false);
         // SAFETY: the kernel stays within the extents.
         unsafe {
@@ -94,7 +106,7 @@ impl<R: CubeRuntime> Launch<'_, R> {
     }
 
     /// The tile of a plan for action tokens that are prepared where they are attended to, which takes rows a few quads apart, heads of
-    /// one size, and a suffix that has room for a token.
+    /// one size, a prompt, and a suffix that has room for a token.
     pub(super) fn fresh_config(&self, prepare: &Prepare<'_, R>, plan: Plan) -> Option<(CooperativeConfig, usize)> {
         let Plan::Cooperative {
             heads,
@@ -116,6 +128,7 @@ impl<R: CubeRuntime> Launch<'_, R> {
         };
         let fits = config.shared_bytes() <= self.client.properties().hardware.max_shared_memory_size;
         let takes = fits
+            && self.prompt_length > 0
             && self.problem.head_dim == HEAD_DIM
             && [2, 4, 8].contains(&planes)
             && prepare.norms.is_some()
@@ -125,11 +138,21 @@ impl<R: CubeRuntime> Launch<'_, R> {
         takes.then_some((config, cubes))
     }
 
-    /// The split of the keys and the cubes for so many heads per cube and queries of each.
-    fn blocks(&self, heads: usize, queries: usize, keys: usize, cubes_per_processor: usize) -> (Parts, CubeCount) {
+    /// The split of the keys and the cubes for so many heads per cube and queries of each; tails in parts of so many keys, or whole.
+    fn blocks(
+        &self,
+        heads: usize,
+        queries: usize,
+        keys: usize,
+        tail_keys: Option<usize>,
+        cubes_per_processor: usize,
+    ) -> (Parts, CubeCount) {
         let blocks = self.tokens.div_ceil(queries);
         let cubes = self.entries * self.samples * self.problem.heads / heads;
-        let parts = self.parts(cubes * blocks, keys, cubes_per_processor);
+        let mut parts = self.parts(cubes * blocks, keys, cubes_per_processor);
+        if let Some(keys) = tail_keys.filter(|_| parts.tails > 0) {
+            (parts.tails, parts.tail_keys) = (self.tail_length().div_ceil(keys).max(1), keys);
+        }
         let slots = parts.count + parts.tails;
         (parts, CubeCount::Static(cubes as u32, blocks as u32, slots as u32))
     }

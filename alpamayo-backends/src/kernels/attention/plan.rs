@@ -131,7 +131,7 @@ impl Plan {
                 heads: 1,
                 planes: 4,
                 tiles: 1,
-                keys: 48,
+                keys: 16,
                 cubes: 1,
             }
         } else {

@@ -43,6 +43,10 @@ pub(super) struct Extents {
     pub prompt_splits: u32,
     /// Prompt keys per part.
     pub split_keys: u32,
+    /// Keys per part of a tail.
+    pub tail_keys: u32,
+    /// Parts of every query's result: those of the prompt and those of a tail.
+    pub slots: u32,
 }
 
 /// What is fixed about a problem when its kernel is compiled.
@@ -58,7 +62,7 @@ pub struct Problem {
     pub packed: bool,
     /// Whether a causal mask covers the prompt (prefill) or, in a split problem, the tail.
     pub causal: bool,
-    /// Whether the keys are split over cubes: parts of the prompt, then one part per row for its tail.
+    /// Whether the keys are split over cubes: parts of the prompt, then parts of every row's tail, which is one for most kernels.
     pub split: bool,
     /// Whether each row has its own suffix length.
     pub row_lengths: bool,
@@ -186,6 +190,12 @@ impl HeadQueries {
         let tokens = tokens_of(sources, extents, entry, problem);
         let from_last = CUBE_POS_Y as usize * block;
         let split = CUBE_POS_Z as usize;
+        let head_keys = head / comptime!(problem.group());
+        let mut keys = keys_of(sources, extents, entry, head_keys, split, sample, problem);
+        if comptime!(problem.split) && keys.tail {
+            keys.begin = (split - extents.prompt_splits as usize) * extents.tail_keys as usize;
+            keys.end = keys.end.min(keys.begin + extents.tail_keys as usize);
+        }
         HeadQueries {
             head,
             start: first_token(sources, extents, entry, problem) + sample * tokens,
@@ -194,15 +204,7 @@ impl HeadQueries {
             tokens,
             split,
             is_empty: from_last >= tokens,
-            keys: keys_of(
-                sources,
-                extents,
-                entry,
-                head / comptime!(problem.group()),
-                split,
-                sample,
-                problem,
-            ),
+            keys,
         }
     }
 }

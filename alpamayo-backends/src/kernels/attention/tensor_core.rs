@@ -384,7 +384,7 @@ pub(super) fn tensor_core(
                 let mut place = (start + token) * problem.heads + head;
                 let mut factor = 1.0f32;
                 if comptime!(problem.split) {
-                    place = place * (extents.prompt_splits as usize + 1) + split;
+                    place = place * extents.slots as usize + split;
                     let quad_lane = lane % 4;
                     if quad_lane == 0 {
                         statistics[2 * place] = maximum[state];

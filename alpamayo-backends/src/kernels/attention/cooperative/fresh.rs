@@ -6,10 +6,10 @@ use cubecl::cmma::Matrix;
 use cubecl::prelude::*;
 use half::bf16;
 
-use super::products::{keep_queries, multiply_queries, no_queries, query_of_row};
+use super::products::{fetch, keep_queries, multiply_queries, no_queries, query_of_row, store};
 use super::results::write;
 use super::weights::Rows;
-use super::{CooperativeConfig, Stages, Window, add_step, attend, no_sums, weigh_step};
+use super::{CooperativeConfig, Stages, Window, add_step, no_sums, weigh_step};
 use crate::kernels::attention::decode_fresh::quad_of;
 use crate::kernels::attention::element::{Chunk, Quad, pack_bf16};
 use crate::kernels::attention::head_norm_rope_append::Tables;
@@ -44,38 +44,91 @@ pub(in crate::kernels::attention) fn cooperative_fresh<E: Float>(
     let kept = prepare_queries(qkv, tables, &mut stages, &queries, stride, config);
     let sums = no_sums(config);
     let mut rows = Rows::new(config);
-    if queries.keys.tail {
-        let window = Window::new(&queries, extents, config);
-        let mut begin = 0usize;
-        while begin < window.end {
-            stage_tail(qkv, tables, sources, &mut stages, &queries, begin, stride, config);
-            sync_cube();
-            if begin < window.plane_end {
-                multiply_queries(&kept, &mut stages, config);
-            }
-            sync_cube();
-            weigh_step(&mut stages, &mut rows, &queries.keys, extents, &window, begin, config);
-            sync_cube();
-            add_step(&mut stages, &sums, &rows, &queries.keys, &window, begin, config);
-            sync_cube();
-            begin += config.keys;
-        }
-    } else {
-        attend(
-            sources,
-            extents,
-            &queries,
-            &kept,
-            &mut stages,
-            &sums,
-            &mut rows,
-            false,
-            config,
-        );
-    }
+    attend(
+        qkv,
+        tables,
+        sources,
+        extents,
+        &queries,
+        &kept,
+        &mut stages,
+        &sums,
+        &mut rows,
+        stride,
+        config,
+    );
     // Results pass through the scores, which other units may still read.
     sync_cube();
     write(&mut stages, &sums, &rows, &queries, extents, output, statistics, config);
+}
+
+/// The cube's keys: of the prompt one step after another, of a row's tail, whose parts are a step each, at once.
+///
+/// One loop for both: a device that computes other kernels in between reads every instruction from memory again.
+#[cube]
+fn attend<E: Float>(
+    qkv: &Array<Vector<E, Const<4>>>,
+    tables: &Tables,
+    sources: &Sources,
+    extents: &Extents,
+    queries: &HeadQueries,
+    kept: &Sequence<Matrix<bf16>>,
+    stages: &mut Stages,
+    sums: &Sequence<Matrix<f32>>,
+    rows: &mut Rows,
+    stride: usize,
+    #[comptime] config: CooperativeConfig,
+) {
+    let keys = queries.keys;
+    let window = Window::new(queries, extents, config);
+    // Loads that depend on a condition are waited for one by one: a tail reads the prompt's first key, and throws it away.
+    let mut prompt = keys;
+    prompt.end = select(keys.tail, 1usize, keys.end);
+    let mut next_keys = Array::<Chunk>::new(comptime!(config.fetches()));
+    let mut next_values = Array::<Chunk>::new(comptime!(config.fetches()));
+    let mut begin = keys.begin;
+    fetch(sources, &prompt, &mut next_keys, begin, false, false, config);
+    if keys.tail {
+        stage_tail(qkv, tables, sources, stages, queries, begin, stride, config);
+    } else {
+        store(stages, &next_keys, false, config);
+    }
+    fetch(sources, &prompt, &mut next_values, begin, true, false, config);
+    fetch(
+        sources,
+        &prompt,
+        &mut next_keys,
+        begin + config.keys,
+        false,
+        false,
+        config,
+    );
+    sync_cube();
+    while begin < window.end {
+        if begin < window.plane_end {
+            multiply_queries(kept, stages, config);
+        }
+        sync_cube();
+        if !keys.tail {
+            store(stages, &next_keys, false, config);
+            store(stages, &next_values, true, config);
+        }
+        weigh_step(stages, rows, &keys, extents, &window, begin, config);
+        sync_cube();
+        let next = begin + config.keys;
+        fetch(sources, &prompt, &mut next_values, next, true, false, config);
+        fetch(
+            sources,
+            &prompt,
+            &mut next_keys,
+            next + config.keys,
+            false,
+            false,
+            config,
+        );
+        add_step(stages, sums, rows, &keys, &window, begin, config);
+        begin = next;
+    }
 }
 
 /// The plane's queries as left operands, through the stage as many at once as it takes; those past the last token repeat it.
@@ -91,11 +144,12 @@ fn prepare_queries<E: Float>(
     let kept = no_queries(config);
     let at_once = comptime!(config.units() / LANES);
     let staged = comptime!(2 * config.keys);
-    let steps = comptime!(2 * config.keys / at_once);
     #[unroll]
     for pass in 0..comptime!(config.rows().div_ceil(staged)) {
+        let steps = comptime!((config.rows() - pass * staged).min(staged) / at_once);
         // All on their way before the first is waited for.
         let mut loaded = Array::<Quad>::new(comptime!(2 * steps));
+        let mut angles = Array::<Quad>::new(comptime!(2 * steps));
         #[unroll]
         for step in 0..steps {
             let row = comptime!(pass * staged + step * at_once) + group();
@@ -104,13 +158,13 @@ fn prepare_queries<E: Float>(
             for half in 0..2usize {
                 loaded[comptime!(2 * step + half)] = read(qkv, token, head, half, stride);
             }
+            ask_angles(&mut angles, tables, token, step);
         }
         #[unroll]
         for step in 0..steps {
             let local = comptime!(step * at_once) + group();
-            let (_head, token) = query_of_row(queries, comptime!(pass * staged).runtime() + local, config);
             let (first, second) = (loaded[comptime!(2 * step)], loaded[comptime!(2 * step + 1)]);
-            let (first, second) = prepare(first, second, tables, token, true);
+            let (first, second) = prepare(first, second, tables, &angles, step, true);
             let place = local * comptime!(2 * config.stride()) + lane();
             stages.tile[place] = rounded(first);
             stages.tile[place + LANES] = rounded(second);
@@ -122,7 +176,7 @@ fn prepare_queries<E: Float>(
     kept
 }
 
-/// A step's keys and values of a row's tail into the stage: of its suffix, then its own; those past the last repeat it.
+/// Keys and values of a part of a row's tail into the stage: of its suffix, then its own; those past the last repeat it.
 #[cube]
 fn stage_tail<E: Float>(
     qkv: &Array<Vector<E, Const<4>>>,
@@ -142,6 +196,7 @@ fn stage_tail<E: Float>(
     // Both kinds are read, whichever it is: loads that depend on a condition are waited for one by one.
     let mut fresh = Array::<Quad>::new(comptime!(4 * steps));
     let mut stored = Array::<Chunk>::new(comptime!(4 * steps));
+    let mut angles = Array::<Quad>::new(comptime!(2 * steps));
     #[unroll]
     for step in 0..steps {
         let index = (begin + comptime!(step * at_once) + group()).min(keys.end - 1);
@@ -156,15 +211,15 @@ fn stage_tail<E: Float>(
             stored[comptime!(4 * step + half)] = sources.suffix.key[source + comptime!(half * LANES / 2)];
             stored[comptime!(4 * step + 2 + half)] = sources.suffix.value[source + comptime!(half * LANES / 2)];
         }
+        ask_angles(&mut angles, tables, queries.start + own, step);
     }
     #[unroll]
     for step in 0..steps {
         let local = comptime!(step * at_once) + group();
         let index = (begin + local).min(keys.end - 1);
-        let own = index.max(keys.suffix) - keys.suffix;
         let is_own = index >= keys.suffix;
         let (first, second) = (fresh[comptime!(4 * step)], fresh[comptime!(4 * step + 1)]);
-        let (first, second) = prepare(first, second, tables, queries.start + own, false);
+        let (first, second) = prepare(first, second, tables, &angles, step, false);
         let key = local * comptime!(2 * config.stride()) + lane();
         let value = key + comptime!(2 * config.keys * config.stride());
         stages.tile[key] = either(is_own, first, stored[comptime!(4 * step)]);
@@ -198,9 +253,24 @@ fn read<E: Float>(
     Quad::cast_from(qkv[token * stride + head * comptime!(2 * LANES) + comptime!(half * LANES) + lane()])
 }
 
-/// The unit's quads of a query, then scaled, or of a key: normalised and rotated.
+/// Asks for the unit's quads of a token's cosines and sines.
 #[cube]
-fn prepare(first: Quad, second: Quad, tables: &Tables, token: usize, #[comptime] query: bool) -> (Quad, Quad) {
+fn ask_angles(angles: &mut Array<Quad>, tables: &Tables, token: usize, #[comptime] step: usize) {
+    let at = token * tables.stride as usize + 2 * lane();
+    angles[comptime!(2 * step)] = quad_of(&tables.cos, at);
+    angles[comptime!(2 * step + 1)] = quad_of(&tables.sin, at);
+}
+
+/// The unit's quads of a query, then scaled, or of a key: normalised and rotated by the step's angles.
+#[cube]
+fn prepare(
+    first: Quad,
+    second: Quad,
+    tables: &Tables,
+    angles: &Array<Quad>,
+    #[comptime] step: usize,
+    #[comptime] query: bool,
+) -> (Quad, Quad) {
     let squares = fma(first, first, second * second);
     let mut total = squares[0] + squares[1] + squares[2] + squares[3];
     #[unroll]
@@ -221,8 +291,7 @@ fn prepare(first: Quad, second: Quad, tables: &Tables, token: usize, #[comptime]
     let factor = Quad::new(1.0f32 / (total / comptime!(HEAD_DIM as f32) + epsilon).sqrt());
     let first = first * factor * weights;
     let second = second * factor * second_weights;
-    let angle = token * tables.stride as usize + pair;
-    let (cos, sin) = (quad_of(&tables.cos, angle), quad_of(&tables.sin, angle));
+    let (cos, sin) = (angles[comptime!(2 * step)], angles[comptime!(2 * step + 1)]);
     let scale = Quad::new(scale);
     (
         (first * cos - second * sin) * scale,

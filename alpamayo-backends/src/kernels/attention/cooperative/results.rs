@@ -31,7 +31,7 @@ pub(super) fn write(
         let mut place = (queries.start + token) * config.problem.heads + head;
         let mut factor = 1.0f32 / all;
         if comptime!(config.problem.split) {
-            place = place * (extents.prompt_splits as usize + 1) + queries.split;
+            place = place * extents.slots as usize + queries.split;
             factor = 1.0f32;
             if token < queries.tokens && half == 0 {
                 statistics[2 * place] = rows.maximum[tile];
