@@ -33,7 +33,7 @@ impl Tile {
     /// What measured best through Vulkan for so many tokens and a weight of so many rows. Weights of few bits are read in the same tiles.
     pub fn choose(tokens: usize, rows: usize) -> Self {
         if tokens <= 64 && rows >= Self::MANY_ROWS {
-            return Self::WIDE;
+            return Self::SMALL;
         }
         if tokens <= 64 {
             // So few rows per cube that there is one for every processor, without parts to be summed by a launch of its own.
@@ -41,7 +41,8 @@ impl Tile {
                 rows: 32,
                 planes: [4, 2],
                 depth: 128,
-                ..Self::WIDE
+                ahead: 2,
+                ..Self::SMALL
             };
         }
         // One deep stage hides more of the memory's latency than two of half its depth.
@@ -61,21 +62,25 @@ impl Tile {
         if tokens > 64 {
             return Self::choose(tokens, rows);
         }
-        Self { parts: 8, ..Self::WIDE }
+        Self {
+            parts: 8,
+            ..Self::SMALL
+        }
     }
 
-    /// Weight rows from which on tiles of [`Self::WIDE`] are enough for a device.
+    /// Weight rows from which on tiles of [`Self::SMALL`] are enough for a device.
     const MANY_ROWS: usize = 8192;
 
-    /// For up to 64 tokens: every weight row takes a share of `x`, which comes from the cache, so that many rows per cube ask least of
-    /// it. Two steps on their way in registers are 48 KB per processor, what memory takes to be read at its speed.
-    const WIDE: Self = Self {
+    /// For up to 64 tokens, two cubes per processor, one of which waits for memory while the other multiplies. One cube of twice the rows
+    /// with two steps on their way is as fast alone, but in a layer, whose kernels push each other's instructions out of the caches, the
+    /// smaller kernel is.
+    const SMALL: Self = Self {
         tokens: 64,
-        rows: 128,
-        planes: [2, 4],
+        rows: 64,
+        planes: [2, 2],
         depth: 64,
         stages: 1,
-        ahead: 2,
+        ahead: 1,
         parts: usize::MAX,
     };
 
