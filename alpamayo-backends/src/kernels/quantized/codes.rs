@@ -14,7 +14,8 @@ const ONE: u32 = 0x3f80_0000;
 #[cube]
 pub(crate) fn step(bits: u32) -> f32 {
     let normal = f32::reinterpret((bits << 13) + 0x3800_0000u32);
-    let subnormal = f32::cast_from(bits) * 5.960_464_5e-8f32;
+    // Of 2^23 + bits, in units of 2^-24: a conversion would be slow.
+    let subnormal = fma(f32::reinterpret(bits | 0x4b00_0000u32), 5.960_464_5e-8f32, -0.5f32);
     select(bits < 0x400u32, subnormal, normal)
 }
 
@@ -40,7 +41,7 @@ pub(crate) fn run(word: u32, #[comptime] run: usize, #[comptime] quantization: Q
         let mask = comptime!(((1u32 << bits) - 1) << at);
         let scale = comptime!((1u32 << (23 - at)) as f32);
         let bias = comptime!((1u32 << (23 - at)) as f32 + quantization.offset() as f32);
-        quad[i] = f32::reinterpret((shifted & mask) | ONE) * scale - bias;
+        quad[i] = fma(f32::reinterpret((shifted & mask) | ONE), scale, -bias);
     }
     quad
 }

@@ -9,7 +9,7 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
 use super::codes::{Quad, run, step};
-use super::integer;
+use super::{integer, row};
 use crate::kernels::activation::{activate, silu};
 use crate::kernels::matvec::kernel::{biased, total, weight_row};
 use crate::kernels::matvec::{MatvecConfig, MatvecShape};
@@ -33,7 +33,11 @@ pub fn matvec<R: CubeRuntime>(x: &CubeTensor<R>, product: &Product<R>, quantizat
     if integer::takes(extents(x).0, product) {
         return integer::integer(x, product, quantization);
     }
-    let shape = choose(&x.client, extents(x).0, product, quantization);
+    let tokens = extents(x).0;
+    if let Some(shape) = row::choose(&x.client, tokens, product) {
+        return row::row_with(x, product, quantization, shape);
+    }
+    let shape = choose(&x.client, tokens, product, quantization);
     matvec_with(x, product, quantization, shape)
 }
 
@@ -399,7 +403,7 @@ fn add_block<W: Size, V: Size>(
 
 /// Four elements from `start + column` on, zero beyond `columns`.
 #[cube]
-fn read_x<V: Size>(
+pub(super) fn read_x<V: Size>(
     x: &Array<Vector<f32, V>>,
     start: usize,
     column: usize,

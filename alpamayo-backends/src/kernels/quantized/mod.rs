@@ -4,6 +4,7 @@ mod codes;
 pub mod integer;
 mod matvec;
 mod random;
+pub mod row;
 mod streamed;
 #[cfg(all(test, feature = "wgpu", feature = "flex"))]
 mod tests;

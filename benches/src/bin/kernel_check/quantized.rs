@@ -4,6 +4,7 @@ use alpamayo_backends::ModelBackend;
 use alpamayo_backends::instances::KernelRuntime;
 use alpamayo_backends::kernels::matvec::MatvecShape;
 use alpamayo_backends::kernels::product::Product;
+use alpamayo_backends::kernels::quantized::row::{self, RowShape};
 use alpamayo_backends::kernels::quantized::{self, QuantizedStreamedShape, integer};
 use alpamayo_backends::kernels::streamed;
 use alpamayo_backends::layers::{Activation, Linear, Quantization};
@@ -12,7 +13,7 @@ use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 
 use super::measure::{
-    Cube, Options, Work, dot, host, random, relative_error, row, sample, time, weight_row, weights_in,
+    Cube, Options, Work, dot, host, random, relative_error, row as print_row, sample, time, weight_row, weights_in,
 };
 
 /// `(out, in)` of the released model's products: those of its language model, then those of its action expert.
@@ -29,6 +30,20 @@ const SHAPES: [(usize, usize); 8] = [
 
 /// (outputs, unroll, splits, groups).
 const MATVEC: [[usize; 4]; 5] = [[1, 1, 1, 8], [1, 2, 2, 4], [2, 1, 2, 4], [2, 2, 1, 8], [4, 1, 1, 8]];
+
+/// (groups, batch, slots, cubes).
+const ROW: [[usize; 4]; 10] = [
+    [1, 2, 2, 512],
+    [2, 2, 2, 256],
+    [1, 2, 1, 512],
+    [1, 2, 1, 768],
+    [1, 2, 1, 1024],
+    [2, 2, 1, 384],
+    [2, 2, 1, 512],
+    [1, 4, 1, 512],
+    [2, 4, 1, 256],
+    [2, 4, 1, 384],
+];
 
 /// (splits, groups, rounds, -), no rounds for as many as let all cubes run at a time.
 const INTEGER: [[usize; 4]; 10] = [
@@ -135,6 +150,7 @@ impl<R: KernelRuntime> Weights<R> {
                 |product, shape| integer::integer_with(&input, product, self.scheme, shape),
             );
         } else {
+            self.row(tokens, options, &x, device);
             let chosen = quantized::choose(&input.client, tokens, product, self.scheme);
             let shape = |&[outputs, unroll, splits, groups]: &[usize; 4]| MatvecShape {
                 outputs,
@@ -156,6 +172,34 @@ impl<R: KernelRuntime> Weights<R> {
             );
         }
         self.project(x, Work::Bytes(self.bytes), device);
+    }
+
+    /// One row, whose columns stay in registers.
+    fn row(&self, tokens: usize, options: &Options, x: &Tensor<Cube<R>, 2>, device: &R::Device) {
+        let product = &self.products[0];
+        let input = x.clone().into_primitive().tensor();
+        let Some(chosen) = row::choose(&input.client, tokens, product) else {
+            return;
+        };
+        let shape = |&[groups, batch, slots, cubes]: &[usize; 4]| {
+            let cut = RowShape {
+                groups,
+                batch,
+                slots,
+                ..chosen
+            };
+            cut.spread(product.weight.rows, cubes)
+        };
+        let label = |shape: &RowShape| format!("{},{},{},{}", shape.groups, shape.batch, shape.slots, shape.batches);
+        let variants = options.variants_or(&ROW).iter().filter(|cut| cut[3] >= 128);
+        let shapes = std::iter::once(chosen).chain(variants.map(shape));
+        self.cuts(
+            "row",
+            shapes.map(|shape| (label(&shape), shape)),
+            x,
+            device,
+            |product, shape| row::row_with(&input, product, self.scheme, shape),
+        );
     }
 
     /// Rows of bf16 on tensor cores.
@@ -209,7 +253,7 @@ impl<R: KernelRuntime> Weights<R> {
         let error = self.error(&host::<R, 2>(x.clone()), &host::<R, 2>(launch(0)));
         let times = time::<R, _>(device, launch);
         let shape = format!("{tokens} x {columns} -> {rows}");
-        row(&format!("{} project", self.scheme.name()), &shape, times, work, error);
+        print_row(&format!("{} project", self.scheme.name()), &shape, times, work, error);
     }
 
     /// Every cut of a kernel, the chosen one first, and the fastest.
@@ -232,7 +276,7 @@ impl<R: KernelRuntime> Weights<R> {
             let times = time::<R, _>(device, |at| launch(&self.products[at % self.products.len()], shape));
             let name = if index == 0 { "chosen " } else { "" };
             let name = format!("{} {kernel} {name}{label}", self.scheme.name());
-            row(&name, &extents, times, Work::Bytes(self.bytes), error);
+            print_row(&name, &extents, times, Work::Bytes(self.bytes), error);
             if times.0 < best.0 {
                 best = (times.0, label);
             }

@@ -1,0 +1,65 @@
+//! One row of `x` against a weight that is streamed from memory once.
+//!
+//! A unit holds its columns of `x` in registers, eight of each of a group's four blocks, and goes through many weight rows with them: what
+//! it loads is codes and steps and nothing else. Where every output read `x` anew, `x` was eight times the bytes of codes of four bits.
+
+mod config;
+mod kernel;
+
+use burn::tensor::DType;
+use burn_cubecl::CubeRuntime;
+use burn_cubecl::tensor::CubeTensor;
+use cubecl::prelude::*;
+
+pub use config::{RowConfig, RowShape};
+
+use crate::kernels::product::Product;
+use crate::kernels::tensors::{array, cubes, empty, extents, plane_size, vector};
+use crate::layers::Quantization;
+
+/// The cut for a single row of `x`, or `None` where the kernel doesn't take the product: there are no planes that add up, or too few units
+/// in a cube for all columns.
+pub fn choose<R: CubeRuntime>(client: &ComputeClient<R>, tokens: usize, product: &Product<R>) -> Option<RowShape> {
+    let lanes = plane_size(client).filter(|_| tokens == 1)?;
+    let most = client.properties().hardware.max_units_per_cube as usize;
+    let (rows, columns) = (product.weight.rows, product.weight.columns);
+    RowShape::choose(lanes, most, (rows, columns))
+}
+
+/// The product of `x` `[1, in]`, f32, in a given cut.
+pub fn row_with<R: CubeRuntime>(
+    x: &CubeTensor<R>,
+    product: &Product<R>,
+    quantization: Quantization,
+    shape: RowShape,
+) -> CubeTensor<R> {
+    let (_, columns) = extents(x);
+    let weight = &product.weight;
+    let outputs = product.out_features();
+    let out = empty(x, 1, outputs, DType::F32);
+    let config = RowConfig::new(shape, product, quantization);
+    let norm = product.norm.as_ref();
+    let dims = CubeDim::new_3d(shape.lanes as u32, shape.splits as u32, shape.groups as u32);
+    // SAFETY: rows and columns of the weight are clamped to its extents, columns of `x` and outputs checked against theirs.
+    unsafe {
+        kernel::quantized_row::launch_unchecked::<R>(
+            &x.client,
+            cubes(outputs.div_ceil(config.outputs_per_group() * shape.groups)),
+            dims,
+            Quantization::BLOCKS,
+            vector(columns),
+            array(&weight.values),
+            array(x),
+            norm.map(|(norm, _)| array(norm)).into(),
+            product.bias.as_ref().map(|bias| array(bias)).into(),
+            product.residual.as_ref().map(|residual| array(residual)).into(),
+            array(&out),
+            outputs as u32,
+            columns as u32,
+            (weight.words() / Quantization::BLOCKS) as u32,
+            norm.map_or(0.0, |(_, epsilon)| *epsilon as f32),
+            config,
+        );
+    }
+    out
+}
