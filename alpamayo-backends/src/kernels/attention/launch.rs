@@ -4,7 +4,6 @@ use burn::tensor::{DType, Shape, Tensor, TensorPrimitive};
 use burn_cubecl::{
     BoolElement, CubeBackend, CubeRuntime, FloatElement, IntElement, kernel::into_contiguous, tensor::CubeTensor,
 };
-use cubecl::ir::features::Plane;
 use cubecl::prelude::*;
 use cubecl::server::Handle;
 use half::{bf16, f16};
@@ -14,7 +13,7 @@ use super::cooperative::CooperativeConfig;
 use super::decode::decode;
 use super::exact::{ExactConfig, exact};
 use super::head_norm_rope_append::{DestinationLaunch, PrepareConfig, TablesLaunch, head_norm_rope_append};
-use super::plan::Plan;
+use super::plan::{Plan, plane_size};
 use super::problem::{ExtentsLaunch, KeyValuesLaunch, Problem, SourcesLaunch};
 use super::stream::Stream;
 use super::tensor_core::TensorCoreConfig;
@@ -242,13 +241,6 @@ fn rows_contiguous<R: CubeRuntime>(tensor: CubeTensor<R>) -> CubeTensor<R> {
     } else {
         into_contiguous(tensor)
     }
-}
-
-/// The width of a plane, where all have the same and plane operations exist.
-pub(super) fn plane_size<R: Runtime>(client: &ComputeClient<R>) -> Option<usize> {
-    let properties = client.properties();
-    let (least, most) = (properties.hardware.plane_size_min, properties.hardware.plane_size_max);
-    (least == most && most.is_power_of_two() && properties.features.plane.contains(Plane::Ops)).then_some(most as usize)
 }
 
 /// A split of the keys: parts of a prompt and keys per part, parts of a row's tail, if there are tails, and keys per part.

@@ -1,10 +1,9 @@
 //! Which kernel carries an attention out, and with what tile.
 
 use burn_cubecl::CubeRuntime;
-use cubecl::ir::{ElemType, FloatKind};
+use cubecl::ir::{ElemType, FloatKind, features::Plane};
 use cubecl::prelude::*;
 
-use super::launch::plane_size;
 use crate::kernels::cooperative::has_cooperative_matrices;
 use crate::kernels::tensors::has_bf16_tensor_cores;
 
@@ -170,4 +169,11 @@ impl Plan {
 fn has_tensor_cores<R: Runtime>(client: &ComputeClient<R>) -> bool {
     let bf16 = ElemType::Float(FloatKind::BF16).into();
     client.properties().features.matmul.ldmatrix.contains(&bf16) && has_bf16_tensor_cores(client)
+}
+
+/// The width of a plane, where all have the same and plane operations exist.
+pub(super) fn plane_size<R: Runtime>(client: &ComputeClient<R>) -> Option<usize> {
+    let properties = client.properties();
+    let (least, most) = (properties.hardware.plane_size_min, properties.hardware.plane_size_max);
+    (least == most && most.is_power_of_two() && properties.features.plane.contains(Plane::Ops)).then_some(most as usize)
 }
