@@ -94,14 +94,32 @@ pub(super) fn quantized_row<W: Size, V: Size>(
         let square = total(&squares, base_square, parts) / f32::cast_from(columns);
         scale = 1.0f32 / (square + epsilon).sqrt();
     }
+    finish(&sums, base, scale, bias, residual, out, &place, first, unit, config);
+}
+
+/// The group's outputs from the parts of their sums, which lie from `base` on.
+#[cube]
+fn finish(
+    sums: &SharedMemory<f32>,
+    base: usize,
+    scale: f32,
+    bias: &ComptimeOption<Array<f32>>,
+    residual: &ComptimeOption<Array<f32>>,
+    out: &mut Array<f32>,
+    place: &Place,
+    first: usize,
+    unit: usize,
+    #[comptime] config: RowConfig,
+) {
+    let parts = config.shape.splits;
     let mut item = unit;
     while item < comptime!(config.outputs_per_group()) {
         let output = first + item;
         if output < place.outputs {
             let start = base + item * comptime!(config.rows_per_output() * config.shape.splits);
-            let sum = biased(total(&sums, start, parts) * scale, bias, output);
+            let sum = biased(total(sums, start, parts) * scale, bias, output);
             let mut value = if comptime!(config.gated) {
-                let up = total(&sums, start + parts, parts) * scale;
+                let up = total(sums, start + parts, parts) * scale;
                 silu(sum) * biased(up, bias, place.outputs + output)
             } else {
                 activate(sum, config.following.activation)
