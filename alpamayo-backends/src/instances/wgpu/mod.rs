@@ -4,6 +4,7 @@ mod bindings;
 mod commands;
 mod compile;
 mod opening;
+mod reading;
 mod runtime;
 mod server;
 #[cfg(test)]

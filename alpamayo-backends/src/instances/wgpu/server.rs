@@ -20,14 +20,16 @@ use cubecl_runtime::allocator::ContiguousMemoryLayoutPolicy;
 use cubecl_runtime::logging::ServerLogger;
 use cubecl_runtime::memory_management::ManagedMemoryHandle;
 use cubecl_runtime::storage::ManagedResource;
-use wgpu::{Backend, ComputePipeline};
+use wgpu::{Backend, ComputePipeline, SubmissionIndex};
 
 use super::bindings::{Bindings, Bound};
 use super::commands::{Commands, Dispatch, Gpu, Pace};
 use super::compile::{Kernel, Shared, compile, same};
+use super::reading::{Reading, Staging, is_whole};
 
-/// How many launches wait to be submitted together, at most: behind a read, when the device has little left to do, and at any time.
-const TOGETHER: [usize; 2] = [8, 128];
+/// How many launches wait to be submitted together, at most: behind a read, when the device has little left to do, and at any time. Where
+/// the host takes as long for a launch as the device, the device still has the last ones together to do when the host is done.
+const TOGETHER: [usize; 2] = [8, 32];
 
 /// A server around CubeCL's, which has its memory and its transfers, and launches with less ado: what is bound again is not made again,
 /// and scalars are written for many launches at once.
@@ -42,10 +44,13 @@ pub struct Server {
     waiting: Vec<Dispatch>,
     /// How many are submitted together next.
     together: usize,
+    /// Whether the last that was submitted is a recording: the device is busy while the next one is encoded.
+    is_busy: bool,
     pace: Pace,
     recording: Recording,
     /// What was submitted since the recording began.
     recorded: Option<Commands>,
+    staging: Staging,
     /// How many times CubeCL's server was asked to measure and is not done.
     profiles: usize,
     utilities: Arc<ServerUtilities<Self>>,
@@ -100,9 +105,11 @@ impl Server {
             bindings: Bindings::default(),
             waiting: Vec::new(),
             together: TOGETHER[0],
+            is_busy: false,
             pace: Pace::default(),
             recording: Recording::Off,
             recorded: None,
+            staging: Staging::default(),
             profiles: 0,
         }
     }
@@ -133,7 +140,8 @@ impl Server {
         // came later.
         let _ = self.inner.memory_usage(stream);
         let waiting = self.commands();
-        commands.submit_behind(waiting.as_ref());
+        commands.submit_behind(waiting.as_ref(), !self.is_busy);
+        self.is_busy = true;
     }
 
     /// All that waits, to be submitted.
@@ -158,13 +166,40 @@ impl Server {
         }
     }
 
+    /// Has small results copied behind what waits, or `None` where that is left to CubeCL's server: on the web, where nobody may wait, as
+    /// well.
+    fn begin_reading(&mut self, from: &[CopyDescriptor], stream: StreamId) -> Option<(Reading, SubmissionIndex)> {
+        if cfg!(target_family = "wasm") || self.profiles > 0 || !from.iter().all(is_whole) {
+            return None;
+        }
+        let gpu = self.gpu.clone()?;
+        let resource = |part: &CopyDescriptor| {
+            let managed = self.inner.get_resource(part.handle.clone(), stream).ok()?;
+            let found = managed.resource();
+            Some(WgpuResource::new(found.buffer.clone(), found.offset, found.size))
+        };
+        let results: Vec<WgpuResource> = from.iter().map(resource).collect::<Option<_>>()?;
+        let reading = Reading::new(&gpu, &self.staging, &results)?;
+        self.stop_recording();
+        let dispatches = self.waiting.len();
+        let submitted = self
+            .commands()?
+            .submit_before(|encoder| reading.copy(&results, encoder));
+        self.pace.submitted(&gpu, dispatches, submitted.clone());
+        Some((reading, submitted))
+    }
+
     /// Submits what waits, before work of CubeCL's server. That can't be recorded.
     fn interrupt(&mut self) {
+        self.stop_recording();
+        self.submit_waiting();
+    }
+
+    fn stop_recording(&mut self) {
         if self.recording == Recording::On {
             self.recording = Recording::Interrupted;
             self.recorded = None;
         }
-        self.submit_waiting();
     }
 
     /// Takes a launch, if all is known and well; whether it did.
@@ -205,6 +240,7 @@ impl Server {
         if self.waiting.len() >= self.together {
             self.submit_waiting();
             self.together = TOGETHER[1].min(2 * self.together);
+            self.is_busy = false;
         }
         true
     }
@@ -279,8 +315,12 @@ impl ComputeServer for Server {
     }
 
     fn read(&mut self, from: Vec<CopyDescriptor>, stream: StreamId) -> DynFut<Result<Vec<Bytes>, ServerError>> {
-        self.interrupt();
         self.together = TOGETHER[0];
+        self.is_busy = false;
+        if let Some((reading, submitted)) = self.begin_reading(&from, stream) {
+            return Box::pin(async move { reading.finish(submitted) });
+        }
+        self.interrupt();
         self.inner.read(from, stream)
     }
 

@@ -1,7 +1,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use burn::tensor::backend::Backend;
-use burn::tensor::{Distribution, Tensor};
+use burn::tensor::{DType, Distribution, Int, Tensor, TensorData};
 use burn_cubecl::kernel::into_contiguous;
 use burn_wgpu::graphics::{AutoGraphicsApi, GraphicsApi};
 use cubecl::future::block_on;
@@ -73,6 +73,31 @@ proptest! {
             for (tensor, expected) in kept {
                 assert_eq!(values(tensor), expected);
             }
+        });
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    /// Small results and larger ones, which CubeCL's server reads; what is queued behind them writes to the same memory.
+    #[test]
+    fn what_is_read_is_what_was_there(columns in 1..20_000usize, rows in 1..3usize) {
+        on_device(move || {
+            let count = (rows * columns) as i32;
+            let numbers = |first: i32| {
+                let data = TensorData::new((first..first + count).collect::<Vec<i32>>(), [rows, columns]);
+                Tensor::<Wgpu, 2, Int>::from_data(data, (&device(), DType::I32))
+            };
+            let (tensor, other) = (numbers(0), numbers(count));
+            let overwrite = || {
+                let [from, to] = [&other, &tensor].map(|tensor| tensor.clone().into_primitive());
+                assert!(copy(&from, &to));
+            };
+            let read = Wgpu::read_beside(tensor.clone(), overwrite).unwrap();
+            assert_eq!(read.to_vec::<i32>().unwrap(), (0..count).collect::<Vec<_>>());
+            let after = tensor.into_data().to_vec::<i32>().unwrap();
+            assert_eq!(after, (count..2 * count).collect::<Vec<_>>());
         });
     }
 }
