@@ -6,8 +6,8 @@ use crate::definition;
 use crate::device::Limits;
 use crate::error::{Result, unreadable};
 use crate::layers::{
-    Activation, Attention, CacheFormat, HeadNorms, HostBytes, HostRows, KeyValue, LayerCache, Linear, Norm, Rotary,
-    RowLengths, Weight, WeightFormat, WeightSource,
+    Activation, Attention, CacheFormat, DecodeStep, HeadNorms, HostBytes, HostRows, KeyValue, LayerCache, Linear, Norm,
+    Rotary, RowLengths, SuffixPosition, Weight, WeightFormat, WeightSource,
 };
 use crate::repetition::{Anew, Repetition};
 use crate::sampling::{Drawn, TokenSampling};
@@ -130,11 +130,6 @@ pub trait ModelBackend: Backend {
         None
     }
 
-    /// Rows `start..start + count` of a matrix: where they lie, on backends that can name a part of a buffer.
-    fn row_range(x: &Tensor<Self, 2>, start: usize, count: usize) -> Tensor<Self, 2> {
-        x.clone().narrow(0, start, count)
-    }
-
     /// `x` `[tokens, features]` normalised over its features.
     fn normalize(x: Tensor<Self, 2>, norm: &Norm<Self>) -> Tensor<Self, 2> {
         definition::normalize(x, norm)
@@ -253,9 +248,29 @@ pub trait ModelBackend: Backend {
         norms: &HeadNorms<Self>,
         rotary: &Rotary<Self>,
         cache: &mut LayerCache<Self>,
-        position: usize,
+        position: &SuffixPosition<Self>,
     ) -> Tensor<Self, 2> {
         definition::decode_attention(qkv, attention, norms, rotary, cache, position)
+    }
+
+    /// A repetition for work that decodes tokens with heads of this shape, one step after another ([`decode_step`](Self::decode_step)).
+    fn decode_repetition(_attention: &Attention) -> Box<dyn Repetition<Self>> {
+        Box::new(Anew)
+    }
+
+    /// The step that decodes one token of each of `rows` rows at suffix `position`, whose rotations are rows `position · rows` and on of
+    /// a table `[positions · rows, head_dim / 2]`.
+    ///
+    /// `previous`, a step of the same extents, is what it replaces: a backend that [repeats](Self::decode_repetition) what was done with
+    /// it writes the new step to its memory.
+    fn decode_step(
+        table: &Rotary<Self>,
+        rows: usize,
+        position: usize,
+        previous: Option<DecodeStep<Self>>,
+    ) -> DecodeStep<Self> {
+        let _ = previous;
+        definition::decode_step(table, rows, position)
     }
 
     /// Bidirectional attention of the action tokens among themselves, over the clip's prompt and over the first

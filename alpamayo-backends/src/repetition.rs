@@ -11,9 +11,9 @@ pub type Parts<'a, B> = dyn FnMut(usize, Tensor<B, 2>) -> Tensor<B, 2> + 'a;
 pub trait Repetition<B: ModelBackend> {
     /// `work(parts - 1, … work(1, work(0, x)))`: work in parts, each of which takes what the one before has made.
     ///
-    /// Every call's `work` has as many parts and has to do the same with `x` and with the same other tensors, and must not read a result on the host: it
-    /// isn't called where what it told the device before can be repeated. A repetition belongs to one stage
-    /// ([`ModelBackend::run_stage`]).
+    /// Every call's `work` has as many parts and has to do the same with `x` and with the same other tensors, and must not read a result
+    /// on the host: it isn't called where what it told the device before can be repeated. What changes in between it has to read from
+    /// the device's memory ([`ModelBackend::decode_step`]). A repetition belongs to one stage ([`ModelBackend::run_stage`]).
     fn run(&mut self, x: Tensor<B, 2>, parts: usize, work: &mut Parts<'_, B>) -> Tensor<B, 2>;
 }
 

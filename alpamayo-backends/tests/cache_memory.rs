@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use alpamayo_backends::ModelBackend;
 use alpamayo_backends::instances::Flex;
 use alpamayo_backends::layers::{
-    Attention, CacheConfig, CacheFormat, HeadNorms, LayerCache, RmsNorm, Rotary, RowLengths,
+    Attention, CacheConfig, CacheFormat, HeadNorms, LayerCache, RmsNorm, Rotary, RowLengths, SuffixPosition,
 };
 use burn::tensor::Tensor;
 
@@ -91,14 +91,16 @@ fn neither_a_token_nor_a_flow_step_copies_the_cache() {
     let mut cache = LayerCache::<Flex>::new(&config, &device);
     for position in 0..2 {
         let (x, rotary) = (qkv(SAMPLES), rotary(SAMPLES));
+        let position = SuffixPosition::new(position, &device);
         let bytes = peak(|| {
             drop(Flex::decode_attention(
-                x, &ATTENTION, &norms, &rotary, &mut cache, position,
+                x, &ATTENTION, &norms, &rotary, &mut cache, &position,
             ))
         });
         assert!(
             bytes < KEYS,
-            "token {position} took {bytes} bytes, the prompt's keys alone are {KEYS}"
+            "token {} took {bytes} bytes, the prompt's keys alone are {KEYS}",
+            position.host(),
         );
     }
     let waypoints = 2;

@@ -1,6 +1,5 @@
 //! Rotation angles on the host, once per prompt or image size, and their tables on the device.
 
-use alpamayo_backends::ModelBackend;
 use alpamayo_backends::layers::Rotary;
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 use rayon::prelude::*;
@@ -25,13 +24,5 @@ pub(crate) fn rotary_table<B: Backend>(angles: &[f32], half: usize, device: &B::
     Rotary {
         cos: table(f64::cos),
         sin: table(f64::sin),
-    }
-}
-
-/// Rows `start..start + count` of a table.
-pub(crate) fn rotary_rows<B: ModelBackend>(table: &Rotary<B>, start: usize, count: usize) -> Rotary<B> {
-    Rotary {
-        cos: B::row_range(&table.cos, start, count),
-        sin: B::row_range(&table.sin, start, count),
     }
 }

@@ -1,5 +1,6 @@
 //! Each stage of one clip's drive: what `latency` reports as a table, here with Criterion's statistics.
 
+use alpamayo_backends::layers::SuffixPosition;
 use alpamayo_backends::repetition::Anew;
 use alpamayo_backends::{DeviceVisitor, ModelBackend};
 use alpamayo_benches::{Clock, Settings, inputs};
@@ -82,19 +83,20 @@ impl<B: ModelBackend> Bench<'_, B> {
     /// One token of every row behind the prompt, from its id to logits on the device.
     fn decode(&mut self, prefilled: &Prefilled<B>, samples: usize) {
         let mut cache = prefilled.cache.branch(samples, 1);
-        let position = prefilled.cache.prompt_length() as i64 + prefilled.rope_deltas[0];
+        let first = prefilled.cache.prompt_length() as i64 + prefilled.rope_deltas[0];
         let device = self.model.device().clone();
         let rotary = self
             .model
             .network()
             .decoder
             .rope
-            .table(vec![[position; 3]; samples], &device);
+            .table(vec![[first; 3]; samples], &device);
+        let position = SuffixPosition::new(0, &device);
         let ids = vec![0; samples];
         self.time(&format!("decode a token of {samples}"), |model| {
             let decoder = &model.network().decoder;
             let x = decoder.embed(&ids, &device);
-            let x = decoder.decode(x, &rotary, &mut cache, 0);
+            let x = decoder.decode(x, &rotary, &mut cache, &position);
             decoder.logits(x)
         });
     }

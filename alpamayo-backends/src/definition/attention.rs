@@ -4,7 +4,7 @@ use burn::tensor::{Bool, DType, Int, Tensor, TensorData, activation::softmax, ba
 
 use super::rotary::{normalize_heads, rotate};
 use crate::ModelBackend;
-use crate::layers::{Attention, HeadNorms, KeyValue, LayerCache, Rotary, RowLengths};
+use crate::layers::{Attention, HeadNorms, KeyValue, LayerCache, Rotary, RowLengths, SuffixPosition};
 
 /// See [`ModelBackend::vision_attention`](crate::ModelBackend::vision_attention).
 pub fn vision_attention<B: Backend>(
@@ -49,8 +49,9 @@ pub fn decode_attention<B: ModelBackend>(
     norms: &HeadNorms<B>,
     rotary: &Rotary<B>,
     cache: &mut LayerCache<B>,
-    position: usize,
+    position: &SuffixPosition<B>,
 ) -> Tensor<B, 2> {
+    let position = position.host();
     let rows_count = cache.rows();
     let [query, key, value] = prepare(qkv, attention, norms, rotary).map(|x| rows(x, rows_count));
     let tokens = query.dims()[2];

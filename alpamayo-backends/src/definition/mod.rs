@@ -13,6 +13,7 @@ mod quantize;
 mod rotary;
 mod rows;
 mod slabs;
+mod step;
 mod weight;
 
 pub use attention::{decode_attention, expert_attention, prefill_attention, vision_attention, write_cache};
@@ -25,4 +26,5 @@ pub use quantize::{first_bad_step, quantized_words};
 pub use rotary::{normalize_heads, rotate};
 pub use rows::{add_rows, lookup_rows};
 pub use slabs::store_weight_in_slabs;
+pub use step::decode_step;
 pub use weight::{float_weight, from_values, packed, quantized, random_weight, store_weight, supports_format, uniform};

@@ -10,10 +10,10 @@ use crate::device::Limits;
 use crate::error::{Error, Result};
 use crate::kernels::{self, attention};
 use crate::layers::{
-    Activation, Attention, CacheFormat, HeadNorms, HostBytes, HostRows, KeyValue, LayerCache, Linear, Norm, Rotary,
-    RowLengths, Weight, WeightFormat, WeightSource,
+    Activation, Attention, CacheFormat, DecodeStep, HeadNorms, HostBytes, HostRows, KeyValue, LayerCache, Linear, Norm,
+    Rotary, RowLengths, SuffixPosition, Weight, WeightFormat, WeightSource,
 };
-use crate::repetition::Repetition;
+use crate::repetition::{Anew, Repetition};
 use crate::sampling::{Drawn, TokenSampling};
 
 impl<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement> ModelBackend for CubeBackend<R, F, I, BT> {
@@ -98,10 +98,6 @@ impl<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement> ModelBac
         kernels::lookup_host_rows(ids, table)
     }
 
-    fn row_range(x: &Tensor<Self, 2>, start: usize, count: usize) -> Tensor<Self, 2> {
-        kernels::row_range(x, start, count)
-    }
-
     fn normalize(x: Tensor<Self, 2>, norm: &Norm<Self>) -> Tensor<Self, 2> {
         kernels::normalize(x, norm)
     }
@@ -180,9 +176,27 @@ impl<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement> ModelBac
         norms: &HeadNorms<Self>,
         rotary: &Rotary<Self>,
         cache: &mut LayerCache<Self>,
-        position: usize,
+        position: &SuffixPosition<Self>,
     ) -> Tensor<Self, 2> {
         attention::decode(qkv, attention, norms, rotary, cache, position)
+    }
+
+    fn decode_repetition(attention: &Attention) -> Box<dyn Repetition<Self>> {
+        // The definition takes the step from the host.
+        if attention::takes(attention) && kernels::moves_steps::<F, I>() {
+            Self::repetition()
+        } else {
+            Box::new(Anew)
+        }
+    }
+
+    fn decode_step(
+        table: &Rotary<Self>,
+        rows: usize,
+        position: usize,
+        previous: Option<DecodeStep<Self>>,
+    ) -> DecodeStep<Self> {
+        kernels::decode_step(table, rows, position, previous)
     }
 
     fn expert_attention(

@@ -31,11 +31,6 @@ impl KernelRuntime for CudaRuntime {
         cuda_devices::has_own_memory(device)
     }
 
-    fn part_alignment(client: &ComputeClient<Self>) -> u64 {
-        // The widest load; what CubeCL names an alignment is what rows are best pitched to.
-        u64::from(client.properties().hardware.load_width / 8)
-    }
-
     fn hand_over(_client: &ComputeClient<Self>) -> Result<()> {
         // The driver has it already.
         Ok(())

@@ -51,11 +51,6 @@ pub trait KernelRuntime: CubeRuntime {
         None
     }
 
-    /// Bytes of which the beginning of a buffer's part has to be a multiple, to be a buffer of its own to kernels.
-    fn part_alignment(client: &ComputeClient<Self>) -> u64 {
-        client.properties().memory.alignment
-    }
-
     /// Lets the device begin with what was queued, where the client would wait for more.
     ///
     /// # Errors

@@ -1,11 +1,9 @@
 //! Table look-ups and scattered additions.
 
-use burn::tensor::{DType, Int, Shape, Tensor, TensorPrimitive};
+use burn::tensor::{DType, Int, Tensor};
 use burn_cubecl::kernel::into_contiguous;
-use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{BoolElement, CubeBackend, FloatElement, IntElement};
 use cubecl::prelude::*;
-use cubecl::zspace::metadata::Metadata;
 
 use super::bits;
 use super::native::NativeWork;
@@ -72,46 +70,6 @@ fn lookup<X: Size, W: Size>(
         let words = table[id * vectors + ABSOLUTE_POS % vectors];
         out[ABSOLUTE_POS] = bits::values::<X, W>(words, true);
     }
-}
-
-/// See [`ModelBackend::row_range`](crate::ModelBackend::row_range). A copy where the rows don't lie as buffers have to.
-pub fn row_range<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement>(
-    x: &Tensor<CubeBackend<R, F, I, BT>, 2>,
-    start: usize,
-    count: usize,
-) -> Tensor<CubeBackend<R, F, I, BT>, 2> {
-    part(x, start, count).map_or_else(|| x.clone().narrow(0, start, count), tensor)
-}
-
-/// The rows where they lie.
-fn part<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement>(
-    x: &Tensor<CubeBackend<R, F, I, BT>, 2>,
-    start: usize,
-    count: usize,
-) -> Option<CubeTensor<R>> {
-    let TensorPrimitive::Float(whole) = x.clone().into_primitive() else {
-        return None;
-    };
-    let (rows, columns) = extents(&whole);
-    let strides = whole.meta.strides().clone();
-    let is_inside = count > 0 && start.checked_add(count).is_some_and(|end| end <= rows);
-    if !is_inside || strides[1] != 1 {
-        return None;
-    }
-    let bytes = |elements: usize| (elements * whole.dtype.size()) as u64;
-    let (before, used) = (bytes(start * strides[0]), bytes((count - 1) * strides[0] + columns));
-    let behind = whole.handle.size_in_used().checked_sub(before + used)?;
-    let first = whole.handle.offset_start.unwrap_or(0) + before;
-    if !first.is_multiple_of(R::part_alignment(&whole.client)) {
-        return None;
-    }
-    Some(CubeTensor::new(
-        whole.client,
-        whole.handle.offset_start(before).offset_end(behind),
-        Metadata::new(Shape::new([count, columns]), strides),
-        whole.device,
-        whole.dtype,
-    ))
 }
 
 /// See [`ModelBackend::add_rows`](crate::ModelBackend::add_rows).

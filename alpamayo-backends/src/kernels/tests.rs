@@ -352,23 +352,6 @@ proptest! {
     }
 
     #[test]
-    fn a_range_of_rows_is_read_where_it_lies(columns in 1..70_usize, aligned in any::<bool>(), start in 0..9_usize, count in 1..9_usize) {
-        let columns = if aligned { columns.next_multiple_of(64) } else { columns };
-        let all = values(15, 20 * columns);
-        let expected = all[start * columns..(start + count) * columns].to_vec();
-        let x = matrix::<Wgpu>(&all, 20, &WgpuDevice::default());
-        let rows = Wgpu::row_range(&x, start, count);
-        prop_assert_eq!(rows.dims(), [count, columns]);
-        // A part of a part; what is written over rows must not reach the whole.
-        let last = Wgpu::row_range(&rows, count - 1, 1);
-        prop_assert_eq!(host(last), expected[(count - 1) * columns..].to_vec());
-        prop_assert_eq!(host(rows.clone()), expected.clone());
-        let doubled: Vec<f32> = expected.iter().map(|value| value * 2.0).collect();
-        prop_assert_eq!(host(rows * 2.0), doubled);
-        prop_assert_eq!(host(x), all);
-    }
-
-    #[test]
     fn pixels_are_their_definition(patches in 1..6_usize, channels in 1..4_usize, temporal in 1..4_usize, area in 1..40_usize) {
         let pixels: Vec<u8> = (0..patches * channels * area).map(|i| (i * 31 % 256) as u8).collect();
         let expected = host(Flex::normalize_pixels(&pixels, channels, temporal, area, &Default::default()));

@@ -7,6 +7,7 @@ mod norm;
 mod quantized;
 mod rotary;
 mod source;
+mod step;
 mod weight;
 
 pub use cache::{CacheConfig, CacheFormat, KeyValue, LayerCache, RowLengths};
@@ -16,4 +17,5 @@ pub use norm::{LayerNorm, Norm, RmsNorm};
 pub use quantized::{Quantization, QuantizedWeight};
 pub use rotary::{Attention, HeadNorms, Rotary};
 pub use source::{SourceType, WeightSource};
+pub use step::{DecodeStep, SuffixPosition};
 pub use weight::{FloatWeight, PackedWeight, Weight, WeightFormat, WeightParts};

@@ -7,7 +7,9 @@ use super::linear::Layer;
 use super::{Bench, ModelShapes};
 use crate::ModelBackend;
 use crate::error::Result;
-use crate::layers::{Activation, Attention, CacheConfig, HeadNorms, LayerCache, Norm, RmsNorm, Rotary, RowLengths};
+use crate::layers::{
+    Activation, Attention, CacheConfig, HeadNorms, LayerCache, Norm, RmsNorm, Rotary, RowLengths, SuffixPosition,
+};
 
 /// At most so many tokens of an output are compared.
 const SAMPLED: usize = 12;
@@ -254,7 +256,7 @@ fn decoder<B: ModelBackend>(bench: &mut Bench<'_, B>, shapes: &ModelShapes) {
         &around.norms,
         &forced.rotary,
         &mut cache,
-        0,
+        &SuffixPosition::new(0, bench.device),
     );
     let next = Rows::new(bench, samples, &attention);
     let output = B::decode_attention(
@@ -263,7 +265,7 @@ fn decoder<B: ModelBackend>(bench: &mut Bench<'_, B>, shapes: &ModelShapes) {
         &around.norms,
         &next.rotary,
         &mut cache,
-        SUFFIX,
+        &SuffixPosition::new(SUFFIX, bench.device),
     );
     let prompt_context = || (0..prompt).map(|t| (0, t));
     let context = |row: usize| -> Vec<(usize, usize)> {

@@ -2,7 +2,7 @@
 
 use alpamayo_backends::ModelBackend;
 use alpamayo_backends::layers::{
-    Activation, Attention, HeadNorms, KeyValue, LayerCache, Linear, Norm, Rotary, RowLengths,
+    Activation, Attention, HeadNorms, KeyValue, LayerCache, Linear, Norm, Rotary, RowLengths, SuffixPosition,
 };
 use alpamayo_core::DecoderConfig;
 use burn::module::Module;
@@ -98,7 +98,7 @@ impl<B: ModelBackend> DecoderLayer<B> {
         x: Tensor<B, 2>,
         rotary: &Rotary<B>,
         cache: &mut LayerCache<B>,
-        position: usize,
+        position: &SuffixPosition<B>,
     ) -> Tensor<B, 2> {
         self.forward(x, |qkv| {
             B::decode_attention(qkv, &self.attention, &self.head_norms, rotary, cache, position)

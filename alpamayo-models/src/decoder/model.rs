@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use alpamayo_backends::ModelBackend;
-use alpamayo_backends::layers::{Linear, Norm, Rotary};
+use alpamayo_backends::layers::{Linear, Norm, Rotary, SuffixPosition};
+use alpamayo_backends::repetition::Repetition;
 use alpamayo_core::DecoderConfig;
 use burn::module::Module;
 use burn::tensor::{Int, Tensor, backend::Backend};
@@ -140,7 +141,7 @@ impl<B: ModelBackend> Decoder<B> {
         x: Tensor<B, 2>,
         rotary: &Rotary<B>,
         cache: &mut KeyValueCache<B>,
-        position: usize,
+        position: &SuffixPosition<B>,
     ) -> Tensor<B, 2> {
         self.decode_layers(0..self.layers.len(), x, rotary, cache, position)
     }
@@ -152,13 +153,21 @@ impl<B: ModelBackend> Decoder<B> {
         mut x: Tensor<B, 2>,
         rotary: &Rotary<B>,
         cache: &mut KeyValueCache<B>,
-        position: usize,
+        position: &SuffixPosition<B>,
     ) -> Tensor<B, 2> {
         let (skipped, count) = (layers.start, layers.len());
         for (layer, cache) in self.layers.iter().zip(&mut cache.layers).skip(skipped).take(count) {
             x = layer.decode(x, rotary, cache, position);
         }
         x
+    }
+
+    /// A repetition of some of the layers for one token per row, step by step.
+    pub fn repetition(&self) -> Box<dyn Repetition<B>> {
+        match self.layers.first() {
+            Some(layer) => B::decode_repetition(&layer.attention),
+            None => B::repetition(),
+        }
     }
 
     /// Logits of the given hidden states (before the final norm): `[tokens, hidden]` → `[tokens, vocabulary]`.

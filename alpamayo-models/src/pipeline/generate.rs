@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use alpamayo_backends::ModelBackend;
-use alpamayo_backends::layers::Rotary;
+use alpamayo_backends::layers::{DecodeStep, Rotary, SuffixPosition};
+use alpamayo_backends::repetition::Repetition;
 use alpamayo_core::{ModelConfig, StopPosition, is_finished, stop_position};
 use burn::tensor::{Int, Tensor, backend::Backend};
 
@@ -16,11 +17,11 @@ use crate::decoder::Decoder;
 use crate::error::Result;
 use crate::host::select_rows;
 use crate::observer::{Event, Observer};
-use crate::rotary::rotary_rows;
 
-/// Layers of the next token that the device is told to run before the host knows the token: work enough for the time until the host
-/// has read it and told the device the rest, and not much for a token that nobody wants.
-const LAYERS_AHEAD: usize = 2;
+/// Parts of the decoder's layers. The device is told to run the first of them before the host knows the token: work enough for the time
+/// until the host has read it and told the device the rest, which through Vulkan is 30 µs for each of the other layers, and not much for a
+/// token that nobody wants. Where a backend records the others, it is busy with one part while the next one is recorded.
+const PARTS: usize = 3;
 
 /// Generated rows and the cache that the action expert reads. Row = clip · samples + sample.
 #[derive(Debug, Clone)]
@@ -77,6 +78,10 @@ pub(super) struct Generator<'a, B: ModelBackend> {
     cached: usize,
     /// The next tokens behind their first layers, where those were queued ahead: `[rows, hidden]`.
     ahead: Option<Tensor<B, 2>>,
+    /// The step of the last token that went through layers one by one.
+    step: Option<DecodeStep<B>>,
+    /// Of the first part of the layers, and of the others.
+    repetitions: [Box<dyn Repetition<B>>; 2],
 }
 
 impl<'a, B: ModelBackend> Generator<'a, B> {
@@ -113,6 +118,8 @@ impl<'a, B: ModelBackend> Generator<'a, B> {
             tokens: vec![Vec::new(); rows],
             cached: 0,
             ahead: None,
+            step: None,
+            repetitions: [(); 2].map(|()| decoder.repetition()),
         })
     }
 
@@ -220,35 +227,66 @@ impl<'a, B: ModelBackend> Generator<'a, B> {
             return;
         }
         if let Some(x) = self.decoder.embed_tokens.embed_on_device(ids) {
-            self.ahead = Some(self.decode_step(x, 0..self.layers_ahead()));
+            self.ahead = Some(self.decode_ahead(x));
         }
     }
 
-    fn layers_ahead(&self) -> usize {
-        LAYERS_AHEAD.min(self.decoder.layers.len())
+    /// Layers of a part.
+    fn layers_of_part(&self) -> usize {
+        self.decoder.layers.len().div_ceil(PARTS)
     }
 
-    /// Runs one token per row, the first that the cache lacks, through some of the layers.
-    fn decode_step(&mut self, x: Tensor<B, 2>, layers: Range<usize>) -> Tensor<B, 2> {
-        let (rows, position) = (self.tokens.len(), self.cached);
-        let rotary = rotary_rows(&self.rotary, position * rows, rows);
-        self.decoder
-            .decode_layers(layers, x, &rotary, &mut self.cache, position)
+    /// Runs one token per row, the first that the cache lacks, through the first part of the layers.
+    fn decode_ahead(&mut self, x: Tensor<B, 2>) -> Tensor<B, 2> {
+        self.decode_layers(0, 0..self.layers_of_part(), x)
+    }
+
+    /// Runs the same token through the other layers.
+    fn decode_others(&mut self, x: Tensor<B, 2>) -> Tensor<B, 2> {
+        self.decode_layers(1, self.layers_of_part()..self.decoder.layers.len(), x)
+    }
+
+    /// Runs one token per row, the first that the cache lacks, through some of the layers: always the same ones by one repetition.
+    fn decode_layers(&mut self, repetition: usize, layers: Range<usize>, x: Tensor<B, 2>) -> Tensor<B, 2> {
+        if layers.is_empty() {
+            return x;
+        }
+        let step = self.step();
+        let count = self.layers_of_part();
+        let (decoder, cache) = (self.decoder, &mut self.cache);
+        let x = self.repetitions[repetition].run(x, layers.len().div_ceil(count), &mut |part, x| {
+            let first = layers.start + part * count;
+            let layers = first..layers.end.min(first + count);
+            decoder.decode_layers(layers, x, &step.rotary, cache, &step.position)
+        });
+        self.step = Some(step);
+        x
+    }
+
+    /// The step of the first token that the cache lacks.
+    fn step(&mut self) -> DecodeStep<B> {
+        match self.step.take() {
+            Some(step) if step.position.host() == self.cached => step,
+            previous => B::decode_step(&self.rotary, self.tokens.len(), self.cached, previous),
+        }
     }
 
     /// Runs the next `count` tokens of every row that the cache lacks: `[rows · count, hidden]`.
     fn feed(&mut self, count: usize) -> Tensor<B, 2> {
         let start = self.cached;
-        let layers = self.decoder.layers.len();
         let x = match self.ahead.take().filter(|_| count == 1) {
-            Some(x) => self.decode_step(x, self.layers_ahead()..layers),
-            None if count == 1 => self.decode_step(self.embed(start..start + 1), 0..layers),
+            Some(x) => self.decode_others(x),
+            None if count == 1 => {
+                let x = self.decode_ahead(self.embed(start..start + 1));
+                self.decode_others(x)
+            }
             None => {
                 let positions = (self.first_positions.iter())
                     .flat_map(|first| (start..start + count).map(move |step| [first.saturating_add(step as i64); 3]));
                 let rotary = self.decoder.rope.table(positions, self.device);
                 let x = self.embed(start..start + count);
-                self.decoder.decode(x, &rotary, &mut self.cache, start)
+                let position = SuffixPosition::new(start, self.device);
+                self.decoder.decode(x, &rotary, &mut self.cache, &position)
             }
         };
         self.cached += count;

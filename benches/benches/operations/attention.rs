@@ -1,7 +1,9 @@
 //! The four attentions.
 
 use alpamayo_backends::ModelBackend;
-use alpamayo_backends::layers::{Attention, CacheConfig, HeadNorms, LayerCache, RmsNorm, Rotary, RowLengths};
+use alpamayo_backends::layers::{
+    Attention, CacheConfig, HeadNorms, LayerCache, RmsNorm, Rotary, RowLengths, SuffixPosition,
+};
 use alpamayo_backends::verify::ModelShapes;
 
 use super::Bench;
@@ -82,9 +84,10 @@ fn decode<B: ModelBackend>(bench: &mut Bench<'_, B>, shapes: &ModelShapes, sampl
         bench.rotary(samples, &attention),
     );
     let (norms, mut cache) = (bench.head_norms(&attention), bench.layer_cache(shapes, samples));
+    let position = SuffixPosition::new(SUFFIX - 1, &bench.device);
     let at = format!("{samples} over {} + {SUFFIX}", shapes.prompt_length);
     bench.time("decode_attention", at, || {
-        B::decode_attention(qkv.clone(), &attention, &norms, &rotary, &mut cache, SUFFIX - 1)
+        B::decode_attention(qkv.clone(), &attention, &norms, &rotary, &mut cache, &position)
     });
 }
 

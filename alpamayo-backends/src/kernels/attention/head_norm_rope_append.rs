@@ -19,6 +19,8 @@ pub(super) struct PrepareConfig {
     pub pack_query: bool,
     /// Whether keys and values are written as bf16.
     pub pack_key_value: bool,
+    /// Whether they are written from a position on that is in memory, otherwise from zero on.
+    pub starts: bool,
     /// Units that share a head: the plane's width, or any power of two without planes.
     pub lanes: usize,
     /// Whether the lanes of a head are a plane.
@@ -27,13 +29,13 @@ pub(super) struct PrepareConfig {
     pub rows: usize,
 }
 
-/// Where keys and values go: token `t` to entry `t / tokens`, position `start + t % tokens`. Strides in elements.
+/// Where keys and values go: token `t` to entry `t / tokens`, position `start[0] + t % tokens`. Strides in elements.
 #[derive(CubeType, CubeLaunch)]
 pub(super) struct Destination {
     /// Tokens of all entries.
     pub rows: u32,
     pub tokens: u32,
-    pub start: u32,
+    pub start: Array<i32>,
     pub entry_stride: u32,
     pub head_stride: u32,
     pub row_stride: u32,
@@ -150,7 +152,10 @@ pub(super) fn head_norm_rope_append<E: Float>(
                 } else {
                     let tokens = destination.tokens as usize;
                     let entry = token / tokens;
-                    let position = destination.start as usize + token % tokens;
+                    let mut position = token % tokens;
+                    if comptime!(config.starts) {
+                        position += destination.start[0] as usize;
+                    }
                     let first_head = select(
                         is_value,
                         comptime!(config.heads + config.key_value_heads),

@@ -68,8 +68,8 @@ impl Buffers {
     ) -> Self {
         let bytes = entries * heads * positions * head_dim * if packed { 2 } else { 4 };
         Self {
-            key: client.empty(bytes),
-            value: client.empty(bytes),
+            key: apart::empty(client, bytes),
+            value: apart::empty(client, bytes),
             packed,
             entry_stride: heads * positions * head_dim,
             head_stride: positions * head_dim,
@@ -110,9 +110,10 @@ pub struct Prepare<'a, R: CubeRuntime> {
     pub cos: CubeTensor<R>,
     pub sin: CubeTensor<R>,
     pub pack_query: bool,
-    /// Tokens per entry of the destination and the position of the first.
+    /// Tokens per entry of the destination.
     pub tokens: usize,
-    pub start: usize,
+    /// The position of the first one, in device memory; zero if there is none.
+    pub start: Option<Handle>,
 }
 
 impl<'a, R: CubeRuntime> Prepare<'a, R> {
@@ -133,7 +134,7 @@ impl<'a, R: CubeRuntime> Prepare<'a, R> {
             sin: rows_contiguous(primitive(&rotary.sin)),
             pack_query: false,
             tokens,
-            start: 0,
+            start: None,
         }
     }
 
@@ -163,6 +164,7 @@ impl<'a, R: CubeRuntime> Prepare<'a, R> {
             norm: self.norms.is_some(),
             pack_query: self.pack_query,
             pack_key_value: target.packed,
+            starts: self.start.is_some(),
             lanes: lanes.unwrap_or(16),
             planes: lanes.is_some(),
             rows: 4,
@@ -210,7 +212,7 @@ impl<'a, R: CubeRuntime> Prepare<'a, R> {
         let destination = DestinationLaunch::new(
             self.rows() as u32,
             self.tokens as u32,
-            self.start as u32,
+            array(self.start.as_ref().unwrap_or(&self.cos.handle), 4),
             target.entry_stride as u32,
             target.head_stride as u32,
             target.row_stride as u32,
@@ -260,6 +262,7 @@ pub struct Launch<'a, R: CubeRuntime> {
     pub prompt: Buffers,
     pub suffix: Option<Buffers>,
     pub own: Option<Buffers>,
+    /// See [`Sources`](super::problem::Sources).
     pub lengths: Option<Handle>,
     /// Clips or images.
     pub entries: usize,
@@ -269,10 +272,11 @@ pub struct Launch<'a, R: CubeRuntime> {
     /// Queries of all rows.
     pub all_tokens: usize,
     pub prompt_length: usize,
-    /// Visible tokens of the longest suffix.
+    /// Visible tokens of the longest suffix, without those that were appended.
     pub suffix_length: usize,
     pub own_length: usize,
-    pub first_visible: usize,
+    /// New tokens of every row that its suffix holds.
+    pub appended: usize,
 }
 
 impl<R: CubeRuntime> Launch<'_, R> {
@@ -291,9 +295,8 @@ impl<R: CubeRuntime> Launch<'_, R> {
             self.samples as u32,
             self.tokens as u32,
             self.prompt_length as u32,
-            self.suffix_length as u32,
+            self.appended as u32,
             self.own_length as u32,
-            self.first_visible as u32,
             parts.count as u32,
             parts.keys as u32,
             parts.tail_keys as u32,

@@ -28,14 +28,14 @@ use cubecl::CubeElement;
 use crate::definition;
 use crate::instances::KernelRuntime;
 use crate::kernels::native::NativeWork;
-use crate::layers::{Attention, HeadNorms, KeyValue, LayerCache, Rotary, RowLengths};
+use crate::layers::{Attention, HeadNorms, KeyValue, LayerCache, Rotary, RowLengths, SuffixPosition};
 use launch::{Buffers, Cube, Launch, Prepare, primitive, tensor};
 pub use plan::Plan;
 use problem::Problem;
 use stream::takes_fresh;
 
 /// Whether the kernels take heads of this shape; otherwise the definition does.
-fn takes(attention: &Attention) -> bool {
+pub fn takes(attention: &Attention) -> bool {
     attention.head_dim.is_multiple_of(8) && attention.head_dim <= 256
 }
 
@@ -131,7 +131,7 @@ pub fn vision_with<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolEle
         prompt_length: longest,
         suffix_length: 0,
         own_length: 0,
-        first_visible: 0,
+        appended: 0,
     };
     tensor(launch.launch(plan))
 }
@@ -188,7 +188,7 @@ pub fn prefill_with<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolEl
         prompt_length: prepare.tokens,
         suffix_length: 0,
         own_length: 0,
-        first_visible: 1,
+        appended: 0,
     };
     if plan == Plan::Native && prepare.pack_query {
         let prompts = NativeWork::Prompts {
@@ -209,7 +209,7 @@ pub fn decode<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement>
     norms: &HeadNorms<Cube<R, F, I, BT>>,
     rotary: &Rotary<Cube<R, F, I, BT>>,
     cache: &mut LayerCache<Cube<R, F, I, BT>>,
-    position: usize,
+    position: &SuffixPosition<Cube<R, F, I, BT>>,
 ) -> Tensor<Cube<R, F, I, BT>, 2> {
     if !takes(attention) {
         return definition::decode_attention(qkv, attention, norms, rotary, cache, position);
@@ -239,7 +239,7 @@ pub fn decode_with<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolEle
     norms: &HeadNorms<Cube<R, F, I, BT>>,
     rotary: &Rotary<Cube<R, F, I, BT>>,
     cache: &mut LayerCache<Cube<R, F, I, BT>>,
-    position: usize,
+    position: &SuffixPosition<Cube<R, F, I, BT>>,
 ) -> Tensor<Cube<R, F, I, BT>, 2> {
     let prompt = Buffers::of_cache(primitive(&cache.prompt.key), primitive(&cache.prompt.value));
     let suffix = Buffers::of_cache(primitive(&cache.suffix.key), primitive(&cache.suffix.value));
@@ -247,14 +247,15 @@ pub fn decode_with<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolEle
     let common = plan.or(|| Plan::decode(&prepare.qkv.client, decode_queries(attention, cache, &prepare.qkv)));
     prepare.pack_query = common.is_packed();
     prepare.tokens = prepare.rows() / cache.rows();
-    prepare.start = position;
+    let start = position.device().clone().into_primitive().handle;
+    prepare.start = Some(start.clone());
     let fresh = match common {
         Plan::Stream { planes, unroll, cubes } if takes_fresh(&prepare, cache.samples()) => {
             Some((planes, unroll, cubes))
         }
         _ => None,
     };
-    let launch = |query, suffix_length| Launch {
+    let launch = |query, appended| Launch {
         client: &prepare.qkv.client,
         device: prepare.qkv.device.clone(),
         problem: Problem {
@@ -266,18 +267,18 @@ pub fn decode_with<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolEle
         prompt: prompt.clone(),
         suffix: Some(suffix.clone()),
         own: None,
-        lengths: None,
+        lengths: Some(start.clone()),
         entries: cache.clips(),
         samples: cache.samples(),
         tokens: prepare.tokens,
         all_tokens: prepare.rows(),
         prompt_length: cache.prompt_length(),
-        suffix_length,
+        suffix_length: 0,
         own_length: 0,
-        first_visible: position + 1,
+        appended,
     };
     if plan == Plan::Native && prepare.tokens == 1 {
-        let launch = launch(prepare.qkv.handle.clone(), position);
+        let launch = launch(prepare.qkv.handle.clone(), 0);
         let tokens = NativeWork::Tokens {
             prepare: &prepare,
             launch: &launch,
@@ -288,10 +289,10 @@ pub fn decode_with<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolEle
     }
     tensor(match fresh {
         Some((planes, unroll, cubes)) => {
-            let launch = launch(prepare.qkv.handle.clone(), position);
+            let launch = launch(prepare.qkv.handle.clone(), 0);
             launch.fresh(&prepare, planes, unroll, cubes)
         }
-        None => launch(prepare.launch(&suffix), position + prepare.tokens).launch(common),
+        None => launch(prepare.launch(&suffix), prepare.tokens).launch(common),
     })
 }
 
@@ -356,7 +357,7 @@ pub fn expert_with<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolEle
         prompt_length: cache.prompt_length(),
         suffix_length: suffix_lengths.host().iter().copied().max().unwrap_or(0),
         own_length: prepare.tokens,
-        first_visible: 0,
+        appended: 0,
     };
     if plan == Plan::Native {
         let tokens = NativeWork::Tokens {

@@ -20,7 +20,8 @@ pub(super) struct Sources {
     pub prompt: KeyValues,
     pub suffix: KeyValues,
     pub own: KeyValues,
-    /// Visible suffix tokens per row, or the first token of each image and, last, their total.
+    /// Visible suffix tokens per row; or how many tokens every row's suffix holds before the new ones; or the first token of each image
+    /// and, last, their total.
     pub lengths: Array<i32>,
 }
 
@@ -33,12 +34,10 @@ pub(super) struct Extents {
     pub tokens: u32,
     /// Keys in an entry's prompt.
     pub prompt: u32,
-    /// Visible suffix tokens where they are the same for all rows.
-    pub suffix: u32,
+    /// New tokens of every row that its suffix holds, where rows have no lengths of their own.
+    pub appended: u32,
     /// Own fresh keys per row.
     pub own: u32,
-    /// With a causal mask, token `t` sees the first `first_visible + t` keys of the masked part.
-    pub first_visible: u32,
     /// Parts that a prompt is split into.
     pub prompt_splits: u32,
     /// Prompt keys per part.
@@ -273,10 +272,11 @@ pub(super) fn keys_of(
     let tail = comptime!(problem.split) && split >= extents.prompt_splits as usize;
     if comptime!(problem.split) {
         if tail {
-            suffix = extents.suffix as usize;
-            if comptime!(problem.row_lengths) {
-                suffix = sources.lengths[row] as usize;
-            }
+            suffix = if comptime!(problem.row_lengths) {
+                sources.lengths[row] as usize
+            } else {
+                sources.lengths[0] as usize + extents.appended as usize
+            };
             end = suffix + extents.own as usize;
         } else {
             begin = split * extents.split_keys as usize;
@@ -355,13 +355,13 @@ pub(super) fn at(part: &KeyValues, entry: usize, head: usize, position: usize) -
 pub(super) fn visible_keys(extents: &Extents, keys: &Keys, token: usize, #[comptime] problem: Problem) -> usize {
     let mut visible = keys.end;
     if comptime!(problem.causal) {
-        let limit = extents.first_visible as usize + token;
         if comptime!(problem.split) {
+            // The new tokens are the suffix's last ones.
             if keys.tail {
-                visible = visible.min(limit);
+                visible = visible.min(keys.suffix + token + 1 - extents.tokens as usize);
             }
         } else {
-            visible = visible.min(limit);
+            visible = visible.min(token + 1);
         }
     }
     visible

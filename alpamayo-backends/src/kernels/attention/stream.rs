@@ -62,7 +62,7 @@ pub(super) fn takes_fresh<R: CubeRuntime>(prepare: &Prepare<'_, R>, samples: usi
 }
 
 impl<R: CubeRuntime> Launch<'_, R> {
-    /// One token per row: prepares it, appends its key and value to the suffix behind `suffix_length` others, and attends.
+    /// One token per row: prepares it, appends its key and value to the suffix behind the others, and attends.
     pub(super) fn fresh(
         &self,
         prepare: &Prepare<'_, R>,

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use crate::definition;
 use crate::instances::Flex;
-use crate::layers::{Attention, HeadNorms, KeyValue, LayerCache, RmsNorm, Rotary, RowLengths};
+use crate::layers::{Attention, HeadNorms, KeyValue, LayerCache, RmsNorm, Rotary, RowLengths, SuffixPosition};
 
 type Gpu = burn_cubecl::CubeBackend<crate::instances::WgpuRuntime, f32, i32, u32>;
 
@@ -33,16 +33,20 @@ fn tensor<B: Backend, const D: usize>(seed: u64, shape: [usize; D]) -> Tensor<B,
 }
 
 /// Keys or values in a cache: f32, or bf16 bits where `packed` and the backend stores them.
-fn cached<B: Backend>(seed: u64, shape: [usize; 4], packed: bool) -> Tensor<B, 4> {
+/// Keys or values, of which so many positions are filled.
+fn cached<B: Backend>(seed: u64, shape: [usize; 4], filled: usize, packed: bool) -> Tensor<B, 4> {
     let device = Default::default();
-    let rounded: Vec<bf16> = values(seed, shape.iter().product())
-        .into_iter()
-        .map(bf16::from_f32)
-        .collect();
+    let mut values = values(seed, shape.iter().product());
+    for (position, features) in values.chunks_mut(shape[3]).enumerate() {
+        if position % shape[2] >= filled {
+            features.fill(f32::NAN);
+        }
+    }
     if packed {
+        let rounded: Vec<bf16> = values.into_iter().map(bf16::from_f32).collect();
         Tensor::from_data(TensorData::new(rounded, shape), (&device, DType::BF16))
     } else {
-        tensor(seed, shape)
+        Tensor::from_data(TensorData::new(values, shape), (&device, DType::F32))
     }
 }
 
@@ -103,7 +107,7 @@ impl Case {
         tensor(1, [rows, self.attention.qkv_features()])
     }
 
-    fn key_value<B: Backend>(&self, seed: u64, entries: usize, capacity: usize) -> KeyValue<B> {
+    fn key_value<B: Backend>(&self, seed: u64, entries: usize, capacity: usize, filled: usize) -> KeyValue<B> {
         let shape = [
             entries,
             self.attention.num_key_value_heads,
@@ -111,15 +115,15 @@ impl Case {
             self.attention.head_dim,
         ];
         KeyValue {
-            key: cached(seed, shape, self.packed),
-            value: cached(seed + 1, shape, self.packed),
+            key: cached(seed, shape, filled, self.packed),
+            value: cached(seed + 1, shape, filled, self.packed),
         }
     }
 
     fn cache<B: Backend>(&self) -> LayerCache<B> {
         LayerCache {
-            prompt: self.key_value(20, self.clips, self.prompt),
-            suffix: self.key_value(30, self.rows(), self.position + self.tokens + 3),
+            prompt: self.key_value(20, self.clips, self.prompt, self.prompt),
+            suffix: self.key_value(30, self.rows(), self.position + self.tokens + 3, self.position),
         }
     }
 
@@ -159,7 +163,7 @@ fn prefill<B: Backend>(
 ) -> [Vec<f32>; 3] {
     let tokens = case.clips * case.prompt;
     let head_dim = case.attention.head_dim;
-    let mut prompt = case.key_value(20, case.clips, case.prompt);
+    let mut prompt = case.key_value(20, case.clips, case.prompt, 0);
     let output = run(
         case.qkv(tokens),
         &case.attention,
@@ -172,7 +176,14 @@ fn prefill<B: Backend>(
 
 fn decode<B: Backend>(
     case: &Case,
-    run: impl Fn(Tensor<B, 2>, &Attention, &HeadNorms<B>, &Rotary<B>, &mut LayerCache<B>, usize) -> Tensor<B, 2>,
+    run: impl Fn(
+        Tensor<B, 2>,
+        &Attention,
+        &HeadNorms<B>,
+        &Rotary<B>,
+        &mut LayerCache<B>,
+        &SuffixPosition<B>,
+    ) -> Tensor<B, 2>,
 ) -> [Vec<f32>; 3] {
     let tokens = case.rows() * case.tokens;
     let head_dim = case.attention.head_dim;
@@ -184,9 +195,16 @@ fn decode<B: Backend>(
         &norms,
         &rotary,
         &mut cache,
-        case.position,
+        &SuffixPosition::new(case.position, &Default::default()),
     );
-    [host(output), host(cache.suffix.key), host(cache.suffix.value)]
+    // What is not filled is no number.
+    let filled = |part| {
+        host(part)
+            .into_iter()
+            .map(|value| if value.is_nan() { 0.0 } else { value })
+    };
+    let (key, value) = (filled(cache.suffix.key), filled(cache.suffix.value));
+    [host(output), key.collect(), value.collect()]
 }
 
 type Expert<B> =

@@ -2,7 +2,9 @@
 
 use alpamayo_backends::instances::KernelRuntime;
 use alpamayo_backends::kernels::attention::{Plan, decode_with, expert_with, prefill_with, vision_with};
-use alpamayo_backends::layers::{Attention, HeadNorms, KeyValue, LayerCache, RmsNorm, Rotary, RowLengths};
+use alpamayo_backends::layers::{
+    Attention, HeadNorms, KeyValue, LayerCache, RmsNorm, Rotary, RowLengths, SuffixPosition,
+};
 use burn::module::{Param, ParamId};
 use burn::tensor::{
     DType, Distribution, Tensor,
@@ -371,6 +373,7 @@ impl<R: KernelRuntime, BT: BoolElement> Cases<'_, R, BT> {
         let rows = self.rows(clips * samples, TEXT, true, dtype);
         let norms = self.norms(TEXT.head_dim);
         let mut cache = self.cache(clips, samples);
+        let position = SuffixPosition::new(POSITION, &self.device);
         let host = HostCache::of(&cache);
         let bytes = (clips * 2 * 8 * 128 * PROMPT * self.dtype().size()) as f64;
         let operations = (4 * 32 * 128 * clips * samples * (PROMPT + POSITION)) as f64;
@@ -387,7 +390,7 @@ impl<R: KernelRuntime, BT: BoolElement> Cases<'_, R, BT> {
                             &norms,
                             &rows.rotary,
                             &mut cache,
-                            POSITION,
+                            &position,
                         )
                     },
                     |output| {

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use alpamayo_backends::instances::{KernelRuntime, Recorded, Recording};
-use alpamayo_backends::layers::{KeyValue, LayerCache, Rotary, RowLengths, WeightFormat};
+use alpamayo_backends::layers::{KeyValue, LayerCache, Rotary, RowLengths, SuffixPosition, WeightFormat};
 use alpamayo_core::DecoderConfig;
 use alpamayo_models::decoder::DecoderLayer;
 use alpamayo_models::random::RandomParameters;
@@ -30,6 +30,7 @@ struct Chain<R: KernelRuntime> {
     caches: Vec<LayerCache<Cube<R>>>,
     rotary: Rotary<Cube<R>>,
     lengths: RowLengths<Cube<R>>,
+    position: SuffixPosition<Cube<R>>,
     x: Tensor<Cube<R>, 2>,
 }
 
@@ -76,6 +77,7 @@ impl<R: KernelRuntime> Chain<R> {
                 sin: angles.sin(),
             },
             lengths: RowLengths::new(vec![40], device),
+            position: SuffixPosition::new(40, device),
             x: random::<R>(tokens, config.hidden_size, device),
         }
     }
@@ -87,7 +89,7 @@ impl<R: KernelRuntime> Chain<R> {
         let mut projected = None;
         for (index, (layer, cache)) in layers.iter().zip(caches).enumerate() {
             if self.of == Of::Token {
-                x = layer.decode(x, &self.rotary, &mut cache.clone(), 40);
+                x = layer.decode(x, &self.rotary, &mut cache.clone(), &self.position);
                 continue;
             }
             let next = layers.get(index + 1);

@@ -14,12 +14,13 @@
 //   shared    (PROMPT_TILES + ROWS) * 8192 + ROWS * (PROMPT_TILES * 384 + 4352) + 32 bytes, dynamic
 //   attribute programmatic stream serialization allowed (and useful); right without it too.
 //             Dependents are launched at once
-//   shapes    heads = 4 * kv_heads, head_dim 128, prompt_length >= 0, 0 <= position < suffix_capacity
+//   shapes    heads = 4 * kv_heads, head_dim 128, prompt_length >= 0
 //   alignment 16 bytes for all pointers. The prompt's cache is read before the wait: at least one kernel
 //             launched without the attribute must lie between its writer and this one
 //   projected f32 [clips * ROWS, (heads + 2 * kv_heads) * 128], q then k then v
 //   cos, sin  f32 [clips * ROWS, rotary_stride], rotary_stride even; the first 64 of each row are used (the second half equals them)
 //   prompt    bf16 [clips, kv_heads, prompt_capacity, 128], suffix bf16 [clips * ROWS, kv_heads, suffix_capacity, 128]
+//   suffix_length  [1], how many tokens each suffix holds before the new ones: 0 <= it < suffix_capacity
 //   out       f32 [clips * ROWS, heads * 128]
 //   workspace f32 [clips * kv_heads * SPLITS * ROWS * 4 * 130], 16-byte aligned
 //   counters  [clips * kv_heads], zero; the launch leaves them zero
@@ -132,7 +133,7 @@ __device__ __forceinline__ float sum_parts(float c_low, float c_high) {
 extern "C" __global__ void __launch_bounds__(THREADS, ROWS == 1 ? 2 : 1)
 decode_attention(const float* projected, const float* q_norm, const float* k_norm, float epsilon, const float* cos, const float* sin,
                  int rotary_stride, const bf16* prompt_keys, const bf16* prompt_values, int prompt_capacity, int prompt_length,
-                 bf16* suffix_keys, bf16* suffix_values, int suffix_capacity, int position, float* out, float* workspace, unsigned* counters) {
+                 bf16* suffix_keys, bf16* suffix_values, int suffix_capacity, const int* suffix_length, float* out, float* workspace, unsigned* counters) {
     extern __shared__ __align__(128) unsigned char memory[];
     Shared& shared = *reinterpret_cast<Shared*>(memory);
     int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
@@ -141,9 +142,6 @@ decode_attention(const float* projected, const float* q_norm, const float* k_nor
 
     int tiles = (prompt_length + TILE - 1) / TILE;
     int first_tile = static_cast<long long>(tiles) * rank / SPLITS, end_tile = static_cast<long long>(tiles) * (rank + 1) / SPLITS;
-    int suffix_tiles = position / TILE + 1, first_suffix_tile = SPLITS - 1 - rank; // then every 16th
-    int passes = max((end_tile - first_tile + PROMPT_TILES - 1) / PROMPT_TILES,
-                     (suffix_tiles - first_suffix_tile + SPLITS - 1) / SPLITS);
 
     size_t prompt_base = (static_cast<size_t>(clip) * kv_heads + kv_head) * prompt_capacity * HEAD_DIM;
     auto load_prompt = [&](int pass) {
@@ -164,6 +162,12 @@ decode_attention(const float* projected, const float* q_norm, const float* k_nor
     float2 q_norm_low = *reinterpret_cast<const float2*>(q_norm + 2 * lane), q_norm_high = *reinterpret_cast<const float2*>(q_norm + 64 + 2 * lane);
     float2 k_norm_low = *reinterpret_cast<const float2*>(k_norm + 2 * lane), k_norm_high = *reinterpret_cast<const float2*>(k_norm + 64 + 2 * lane);
     asm volatile("griddepcontrol.wait;" ::: "memory");
+
+    int position;
+    asm volatile("ld.global.cg.s32 %0, [%1];" : "=r"(position) : "l"(suffix_length) : "memory");
+    int suffix_tiles = position / TILE + 1, first_suffix_tile = SPLITS - 1 - rank; // then every 16th
+    int passes = max((end_tile - first_tile + PROMPT_TILES - 1) / PROMPT_TILES,
+                     (suffix_tiles - first_suffix_tile + SPLITS - 1) / SPLITS);
 
     // Operand row for ldmatrix: lane's row of a 16-row operand, in a matrix of 16 columns; rows past the last are zero.
     int operand_row = lane % 16, operand_half = lane / 16 * 16;

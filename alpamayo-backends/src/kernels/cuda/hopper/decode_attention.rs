@@ -6,6 +6,7 @@ use super::launch::{Argument, Grid, launch};
 use super::module::Kernel;
 use super::tokens::{Attention, HEAD_DIM, Parameters, Prepared, inputs, output};
 use super::{Tensor, queue};
+use crate::kernels::apart;
 use crate::kernels::attention::launch::Buffers;
 
 /// Blocks that share the keys of a head.
@@ -43,7 +44,7 @@ fn kernel(samples: usize) -> Kernel<3> {
 /// One token per row, or `None` where the kernel doesn't take the problem.
 pub(super) fn decode(prepare: &Prepared<'_>, request: &Attention<'_>) -> Option<Tensor> {
     let (heads, key_value_heads) = (request.problem.heads, request.problem.key_value_heads);
-    let suffix = request.suffix.as_ref()?;
+    let (suffix, start) = (request.suffix.as_ref()?, prepare.start.as_ref()?);
     let takes = prepare.qkv.dtype == DType::F32
         && (1..=MAX_SAMPLES).contains(&request.samples)
         && request.tokens == 1
@@ -61,8 +62,8 @@ pub(super) fn decode(prepare: &Prepared<'_>, request: &Attention<'_>) -> Option<
     let function = kernel(request.samples).function(&prepare.qkv.device)?;
     let client = &prepare.qkv.client;
     let parts = request.entries * key_value_heads * SPLITS * request.samples * GROUP;
-    let workspace = client.empty(4 * parts * (HEAD_DIM + 2));
-    let out = client.empty(4 * prepare.rows() * heads * HEAD_DIM);
+    let workspace = apart::empty(client, 4 * parts * (HEAD_DIM + 2));
+    let out = apart::empty(client, 4 * prepare.rows() * heads * HEAD_DIM);
     let inputs = inputs(prepare, request);
     queue(client, &prepare.qkv.device, &inputs, |queue| {
         let arguments = [
@@ -80,7 +81,7 @@ pub(super) fn decode(prepare: &Prepared<'_>, request: &Attention<'_>) -> Option<
             queue.argument(&suffix.key)?,
             queue.argument(&suffix.value)?,
             Argument::int(capacities[1])?,
-            Argument::int(prepare.start)?,
+            queue.argument(start)?,
             queue.argument(&out)?,
             queue.argument(&workspace)?,
             queue.counters(request.entries * key_value_heads)?,
