@@ -48,7 +48,7 @@ pub struct CacheConfig {
     pub format: CacheFormat,
 }
 
-/// Keys (after norm and rotation) and values, `[entries, num_key_value_heads, capacity, head_dim]`.
+/// Keys (after norm and rotation) and values, `[entries, num_key_value_heads, capacity, head_dim]`; anything where none were written.
 #[derive(Debug, Clone)]
 pub struct KeyValue<B: Backend> {
     /// Keys.
@@ -58,11 +58,11 @@ pub struct KeyValue<B: Backend> {
 }
 
 impl<B: Backend> KeyValue<B> {
-    fn zeros(shape: [usize; 4], format: CacheFormat, device: &B::Device) -> Self {
-        let zeros = || Tensor::zeros(shape, (device, format.dtype()));
+    fn empty(shape: [usize; 4], dtype: DType, device: &B::Device) -> Self {
+        let empty = || Tensor::empty(shape, (device, dtype));
         Self {
-            key: zeros(),
-            value: zeros(),
+            key: empty(),
+            value: empty(),
         }
     }
 }
@@ -90,10 +90,10 @@ impl<B: Backend> LayerCache<B> {
             ..
         } = *config;
         Self {
-            prompt: KeyValue::zeros([clips, heads, config.prompt_length, head_dim], format, device),
-            suffix: KeyValue::zeros(
+            prompt: KeyValue::empty([clips, heads, config.prompt_length, head_dim], format.dtype(), device),
+            suffix: KeyValue::empty(
                 [clips * samples, heads, config.suffix_capacity, head_dim],
-                format,
+                format.dtype(),
                 device,
             ),
         }
@@ -124,14 +124,13 @@ impl<B: Backend> LayerCache<B> {
     /// The prompt's keys and values are shared, not copied.
     pub fn branch(&self, samples: usize, suffix_capacity: usize) -> Self {
         let [clips, heads, _, head_dim] = self.prompt.key.dims();
-        let options = (&self.prompt.key.device(), self.prompt.key.dtype());
-        let zeros = || Tensor::zeros([clips * samples, heads, suffix_capacity, head_dim], options);
         Self {
             prompt: self.prompt.clone(),
-            suffix: KeyValue {
-                key: zeros(),
-                value: zeros(),
-            },
+            suffix: KeyValue::empty(
+                [clips * samples, heads, suffix_capacity, head_dim],
+                self.prompt.key.dtype(),
+                &self.prompt.key.device(),
+            ),
         }
     }
 }
