@@ -35,6 +35,9 @@ impl RowShape {
     /// Units that a cube should have at least.
     const LEAST_UNITS: usize = 128;
 
+    /// Units of a cube from which on one batch at a time is faster: 12,288 columns of 8 bits take 20.9 µs instead of 25 on an H200.
+    const LARGE_UNITS: usize = 256;
+
     /// Cubes that keep a large GPU busy: four for each of some 130 processors.
     const CUBES: usize = 512;
 
@@ -51,7 +54,8 @@ impl RowShape {
             splits,
             groups,
             batch: 2,
-            slots: 2,
+            // Large cubes hide by themselves that a batch is on its way.
+            slots: if units >= Self::LARGE_UNITS { 1 } else { 2 },
             batches: 2,
         };
         Some(shape.spread(rows, Self::CUBES))
