@@ -81,11 +81,11 @@ pub(super) fn compile(
 }
 
 fn compiler(backend: Backend, options: &WgpuCompilationOptions) -> AutoCompiler {
-    match backend {
+    match (backend, options.supports_vulkan) {
         #[cfg(feature = "vulkan")]
-        Backend::Vulkan if options.supports_vulkan => AutoCompiler::SpirV(Default::default()),
+        (Backend::Vulkan, true) => AutoCompiler::SpirV(Default::default()),
         #[cfg(feature = "metal")]
-        Backend::Metal => AutoCompiler::Msl(Default::default()),
+        (Backend::Metal, _) => AutoCompiler::Msl(Default::default()),
         _ => AutoCompiler::Wgsl(Default::default()),
     }
 }
