@@ -13,7 +13,7 @@ use wgpu::{Buffer, BufferDescriptor, BufferUsages, CommandEncoder, MapMode, Poll
 
 use super::commands::Gpu;
 
-/// Bytes of the largest results that are read this way, and of the buffers that they are copied to.
+/// Bytes of the largest results that are read this way, and of the buffers that they are copied to; a multiple of what places begin at.
 const SMALL: u64 = 64 << 10;
 
 /// Whether all of a buffer is asked for, as it lies.
@@ -73,7 +73,6 @@ impl Reading {
             // Each where the host maps from.
             places.push((end, result.size));
             end = (end + result.size).next_multiple_of(wgpu::MAP_ALIGNMENT);
-            end = end.min(SMALL);
         }
         Some(Self {
             gpu: gpu.clone(),
