@@ -6,8 +6,7 @@
 // a chip's processing clusters differ in size.) Keys and values of the prompt are on their way to shared memory before
 // griddepcontrol.wait, so that what is left after it is short.
 //
-// q, scores, softmax weights and sums are f32: for the tensor cores, which take bf16, a f32 factor is split into
-// three bf16 parts whose sum is exact. 4 query heads x 3 parts are rows 0..12 of a 16-row operand (part * 4 + head).
+// The source is decode_parts.cu and this file, one after the other, as one translation unit.
 //
 // Launch
 //   grid      (SPLITS, kv_heads, clips), block 512
@@ -28,15 +27,8 @@
 //   ROWS      samples per clip, 1..6
 //   SPLITS    blocks per key head, up to 32: 16 for 8 key heads on 132 multiprocessors
 //   PROMPT_TILES tiles of 16 keys of the prompt that a block holds at once, up to 14: best at least prompt_length / 16 / SPLITS
-typedef unsigned short bf16;
-
-constexpr int HEAD_DIM = 128, GROUP = 4, PARTS = 3, OPERAND_ROWS = GROUP * PARTS;
-constexpr int WARPS = 16, THREADS = WARPS * 32;
-constexpr int TILE = 16;                          // keys a warp scores at once
 constexpr int SUFFIX_WARPS = WARPS - PROMPT_TILES; // the warps that score suffixes, one tile per row
-constexpr int TILE_BYTES = TILE * HEAD_DIM * 2;
 constexpr int SLOTS = PROMPT_TILES + ROWS;        // tiles in shared memory
-constexpr int QUERY_STRIDE = HEAD_DIM * 2 + 16;                  // bytes; the 16 spread rows over the banks
 constexpr int WEIGHT_STRIDE = (PROMPT_TILES + 1) * TILE * 2 + 16;
 constexpr int CHAINS = ROWS == 1 ? 4 : ROWS <= 3 ? 2 : 1;        // independent sums, to hide the latency of mma
 static_assert(WARPS * 8 == HEAD_DIM && SPLITS <= 32, "warp w weighs the values' columns [8 w, 8 w + 8)");
@@ -52,82 +44,8 @@ struct Shared {
     bool last; // of the blocks of this key head to finish
 };
 
-#define MINUS_INFINITY __int_as_float(0xff800000)
-
-__device__ __forceinline__ unsigned shared_address(const void* pointer) {
-    return static_cast<unsigned>(__cvta_generic_to_shared(pointer));
-}
-
-__device__ __forceinline__ int chunk_offset(int key, int chunk) { return key * HEAD_DIM * 2 + ((chunk ^ (key & 7)) * 16); }
-
-// 16 bytes to shared memory, zeros where not valid.
-__device__ __forceinline__ void copy_chunk(const void* to, const bf16* from, bool valid) {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from), "r"(valid ? 16 : 0) : "memory");
-}
-
-__device__ __forceinline__ void load_matrices(unsigned (&m)[4], unsigned row) {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(m[0]), "=r"(m[1]), "=r"(m[2]), "=r"(m[3]) : "r"(row) : "memory");
-}
-
 __device__ __forceinline__ void load_transposed(unsigned (&m)[2], unsigned row) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0, %1}, [%2];" : "=r"(m[0]), "=r"(m[1]) : "r"(row) : "memory");
-}
-
-__device__ __forceinline__ void multiply(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-
-__device__ __forceinline__ unsigned pack(float low, float high) {
-    unsigned v;
-    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(v) : "f"(high), "f"(low));
-    return v;
-}
-
-// The three bf16 parts of a pair.
-__device__ __forceinline__ void split(unsigned (&parts)[PARTS], float low, float high) {
-#pragma unroll
-    for (int part = 0; part < PARTS; part++) {
-        parts[part] = pack(low, high);
-        low -= __uint_as_float(parts[part] << 16);
-        high -= __uint_as_float(parts[part] & 0xffff0000u);
-    }
-}
-
-__device__ __forceinline__ float exp2_fast(float v) {
-    float e;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(e) : "f"(v));
-    return e;
-}
-
-__device__ __forceinline__ float2 load_fresh2(const float* from) { // past L1: the predecessor wrote it
-    float2 v;
-    asm volatile("ld.global.cg.v2.f32 {%0, %1}, [%2];" : "=f"(v.x), "=f"(v.y) : "l"(from) : "memory");
-    return v;
-}
-
-__device__ __forceinline__ float load_fresh(const float* from) {
-    float v;
-    asm volatile("ld.global.cg.f32 %0, [%1];" : "=f"(v) : "l"(from) : "memory");
-    return v;
-}
-
-// Over the quad of lanes that share a row of an mma's result.
-__device__ __forceinline__ float quad_max(float v) {
-    v = fmaxf(v, __shfl_xor_sync(~0u, v, 1));
-    return fmaxf(v, __shfl_xor_sync(~0u, v, 2));
-}
-
-__device__ __forceinline__ float quad_sum(float v) {
-    v += __shfl_xor_sync(~0u, v, 1);
-    return v + __shfl_xor_sync(~0u, v, 2);
-}
-
-// The parts' rows of a result: part 0 in c[0..2] of the lower lanes, 1 in those of the upper, 2 in c[2..4] of the lower.
-__device__ __forceinline__ float sum_parts(float c_low, float c_high) {
-    float v = c_low + c_high;
-    return v + __shfl_xor_sync(~0u, v, 16);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, ROWS == 1 ? 2 : 1)
@@ -159,8 +77,10 @@ decode_attention(const float* projected, const float* q_norm, const float* k_nor
     load_prompt(0);
     asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
     if (threadIdx.x == 0) shared.zero = make_uint4(0, 0, 0, 0);
-    float2 q_norm_low = *reinterpret_cast<const float2*>(q_norm + 2 * lane), q_norm_high = *reinterpret_cast<const float2*>(q_norm + 64 + 2 * lane);
-    float2 k_norm_low = *reinterpret_cast<const float2*>(k_norm + 2 * lane), k_norm_high = *reinterpret_cast<const float2*>(k_norm + 64 + 2 * lane);
+    auto pairs = [&](const float* norm) {
+        return Pairs{*reinterpret_cast<const float2*>(norm + 2 * lane), *reinterpret_cast<const float2*>(norm + 64 + 2 * lane)};
+    };
+    Pairs q_norms = pairs(q_norm), k_norms = pairs(k_norm);
     asm volatile("griddepcontrol.wait;" ::: "memory");
 
     int position;
@@ -210,39 +130,16 @@ decode_attention(const float* projected, const float* q_norm, const float* k_nor
             size_t row_index = static_cast<size_t>(clip) * ROWS + row;
             int source_head = is_q ? kv_head * GROUP + kind : kv_heads * (kind) + kv_head;
             const float* from = projected + (row_index * (GROUP + 2) * kv_heads + source_head) * HEAD_DIM + 2 * lane;
-            float2 low = load_fresh2(from), high = load_fresh2(from + 64);
+            Pairs x = {load_fresh2(from), load_fresh2(from + 64)};
             if (is_q || is_k) {
-                float2 c = load_fresh2(cos + row_index * rotary_stride + 2 * lane), s = load_fresh2(sin + row_index * rotary_stride + 2 * lane);
-                float squares = low.x * low.x + low.y * low.y + high.x * high.x + high.y * high.y;
-#pragma unroll
-                for (int offset = 16; offset > 0; offset /= 2) squares += __shfl_xor_sync(~0u, squares, offset);
-                float scale = rsqrtf(squares / HEAD_DIM + epsilon);
-                float2 norm_low = is_q ? q_norm_low : k_norm_low, norm_high = is_q ? q_norm_high : k_norm_high;
-                float2 a = make_float2(low.x * scale * norm_low.x, low.y * scale * norm_low.y);
-                float2 b = make_float2(high.x * scale * norm_high.x, high.y * scale * norm_high.y);
-                low = make_float2(a.x * c.x - b.x * s.x, a.y * c.y - b.y * s.y);
-                high = make_float2(b.x * c.x + a.x * s.x, b.y * c.y + a.y * s.y);
+                size_t angles = row_index * rotary_stride + 2 * lane;
+                x = prepare(x, is_q ? q_norms : k_norms, load_fresh2(cos + angles), load_fresh2(sin + angles), epsilon);
             }
-            if (is_q) { // scaled for exp2
-                constexpr float SCALE = 0.08838834764831845f * 1.4426950408889634f;
-                unsigned parts_low[PARTS], parts_high[PARTS];
-                split(parts_low, low.x * SCALE, low.y * SCALE);
-                split(parts_high, high.x * SCALE, high.y * SCALE);
-#pragma unroll
-                for (int part = 0; part < PARTS; part++) {
-                    unsigned char* to = shared.queries[row] + (part * GROUP + kind) * QUERY_STRIDE + lane * 4;
-                    *reinterpret_cast<unsigned*>(to) = parts_low[part];
-                    *reinterpret_cast<unsigned*>(to + HEAD_DIM) = parts_high[part];
-                }
+            if (is_q) {
+                store_query(shared.queries[row], kind, x, lane);
             } else {
-                unsigned pair_low = pack(low.x, low.y), pair_high = pack(high.x, high.y);
-                int key = position % TILE;
-                unsigned char* to = (is_k ? shared.keys : shared.values)[PROMPT_TILES + row];
-                *reinterpret_cast<unsigned*>(to + chunk_offset(key, lane / 4) + lane % 4 * 4) = pair_low;
-                *reinterpret_cast<unsigned*>(to + chunk_offset(key, 8 + lane / 4) + lane % 4 * 4) = pair_high;
-                bf16* cache = (is_k ? suffix_keys : suffix_values) + ((row_index * kv_heads + kv_head) * suffix_capacity + position) * HEAD_DIM + 2 * lane;
-                *reinterpret_cast<unsigned*>(cache) = pair_low;
-                *reinterpret_cast<unsigned*>(cache + 64) = pair_high;
+                size_t suffix = (row_index * kv_heads + kv_head) * suffix_capacity * HEAD_DIM;
+                append((is_k ? shared.keys : shared.values)[PROMPT_TILES + row], (is_k ? suffix_keys : suffix_values) + suffix, position, x, lane);
             }
         }
         asm volatile("cp.async.wait_all;" ::: "memory");

@@ -19,13 +19,13 @@ const THREADS: usize = 512;
 const MAX_SAMPLES: usize = 6;
 
 /// Query heads of a key-value head.
-const GROUP: usize = 4;
+pub(super) const GROUP: usize = 4;
 
 /// Tiles of 16 keys of the prompt that a block holds at once.
 const PROMPT_TILES: usize = 12;
 
 /// Positions that a cache has room for, where its rows, heads and entries follow each other without gaps.
-fn capacity(buffers: &Buffers, heads: usize) -> Option<usize> {
+pub(super) fn capacity(buffers: &Buffers, heads: usize) -> Option<usize> {
     let contiguous = buffers.row_stride == HEAD_DIM
         && buffers.head_stride.is_multiple_of(HEAD_DIM)
         && buffers.entry_stride == heads * buffers.head_stride;
@@ -34,24 +34,28 @@ fn capacity(buffers: &Buffers, heads: usize) -> Option<usize> {
 
 fn kernel(samples: usize) -> Kernel<3> {
     Kernel {
-        source: include_str!("decode_attention.cu"),
+        source: concat!(include_str!("decode_parts.cu"), include_str!("decode_attention.cu")),
         entry: "decode_attention",
         definitions: [("ROWS", samples), ("SPLITS", SPLITS), ("PROMPT_TILES", PROMPT_TILES)],
         shared: (PROMPT_TILES + samples) * 8192 + samples * (PROMPT_TILES * 384 + 4352) + 32,
     }
 }
 
+/// Whether both kernels of decoded tokens take the problem's kind.
+pub(super) fn takes(prepare: &Prepared<'_>, request: &Attention<'_>) -> bool {
+    let packed = request.prompt.packed && request.suffix.as_ref().is_some_and(|suffix| suffix.packed);
+    prepare.qkv.dtype == DType::F32
+        && (1..=MAX_SAMPLES).contains(&request.samples)
+        && request.tokens == 1
+        && request.problem.heads == GROUP * request.problem.key_value_heads
+        && packed
+}
+
 /// One token per row, or `None` where the kernel doesn't take the problem.
 pub(super) fn decode(prepare: &Prepared<'_>, request: &Attention<'_>) -> Option<Tensor> {
     let (heads, key_value_heads) = (request.problem.heads, request.problem.key_value_heads);
     let (suffix, start) = (request.suffix.as_ref()?, prepare.start.as_ref()?);
-    let takes = prepare.qkv.dtype == DType::F32
-        && (1..=MAX_SAMPLES).contains(&request.samples)
-        && request.tokens == 1
-        && heads == GROUP * key_value_heads
-        && request.prompt.packed
-        && suffix.packed;
-    if !takes {
+    if !takes(prepare, request) {
         return None;
     }
     let parameters = Parameters::of(prepare)?;

@@ -91,6 +91,7 @@ pub(super) fn multiply(request: &LibraryProduct<'_, CudaRuntime>, function: Func
             blocks: [processors(&x.client) / shape.parts * shape.parts, 1, 1],
             threads: shape.threads,
         };
+        queue.precede(product.weight.element.quantization().is_some());
         // SAFETY: the arguments are those that the sources document, over buffers of the extents they are told.
         unsafe { launch(queue.stream, function, grid, &arguments) }
     })?;

@@ -6,6 +6,7 @@
 
 mod attention;
 mod decode_attention;
+mod decode_row_attention;
 mod expert_attention;
 mod few_rows;
 mod host_rows;
@@ -92,6 +93,16 @@ impl Queue<'_> {
     /// So many bytes by which the blocks of a launch exchange sums.
     fn exchange(&self, bytes: usize) -> Option<Argument> {
         scratch::exchange(self.stream, bytes).map(Argument::Address)
+    }
+
+    /// Remembers whether the weight of the product that is launched next has few bits.
+    fn precede(&self, few_bits: bool) {
+        scratch::set_few_bits(self.stream, few_bits);
+    }
+
+    /// Whether the weight of the last product of one row had few bits.
+    fn follows_few_bits(&self) -> bool {
+        scratch::few_bits(self.stream)
     }
 
     /// A tensor's address, or zero where there is no tensor.

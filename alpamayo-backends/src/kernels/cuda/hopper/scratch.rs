@@ -1,4 +1,4 @@
-//! Memory that launches of a stream share, and leave as they find it.
+//! What launches of a stream share: memory that they leave as they find it, and what was launched last.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -22,6 +22,8 @@ struct Scratch {
     next_counter: usize,
     /// Bytes of ones: no number that a sum can be.
     exchange: u64,
+    /// Whether the last product of few rows had a weight of few bits.
+    few_bits: bool,
 }
 
 /// The address of so many counters, zero, that no launch under way uses; `None` where memory can't be had.
@@ -32,6 +34,19 @@ pub(super) fn counters(stream: sys::CUstream, count: usize) -> Option<u64> {
 /// The address of so many bytes, all ones; `None` where so many can't be had. Launches on the stream use it one after another.
 pub(super) fn exchange(stream: sys::CUstream, bytes: usize) -> Option<u64> {
     with_scratch(stream, |scratch| (bytes <= EXCHANGE).then_some(scratch.exchange))
+}
+
+/// Remembers whether the last product of few rows had a weight of few bits, for the launch behind it.
+pub(super) fn set_few_bits(stream: sys::CUstream, few_bits: bool) {
+    with_scratch(stream, |scratch| {
+        scratch.few_bits = few_bits;
+        Some(())
+    });
+}
+
+/// Whether it had.
+pub(super) fn few_bits(stream: sys::CUstream) -> bool {
+    with_scratch(stream, |scratch| Some(scratch.few_bits)).unwrap_or(false)
 }
 
 /// The context of the stream has to be current.
@@ -55,6 +70,7 @@ impl Scratch {
                 counters,
                 next_counter: 0,
                 exchange,
+                few_bits: false,
             })
         }
     }
@@ -82,6 +98,7 @@ mod tests {
             counters: 256,
             next_counter: 0,
             exchange: 0,
+            few_bits: false,
         };
         assert_eq!(scratch.reserve(1), Some(256));
         assert_eq!(scratch.reserve(8), Some(260));

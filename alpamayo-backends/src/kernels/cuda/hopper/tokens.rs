@@ -1,4 +1,4 @@
-//! New tokens over a cache, prepared and attended to in one launch: what their two kernels have in common.
+//! New tokens over a cache, prepared and attended to in one launch: what their kernels have in common.
 
 use burn::tensor::{DType, Shape};
 use cubecl::cuda::CudaRuntime;
@@ -6,6 +6,7 @@ use cubecl::server::Handle;
 
 use super::Tensor;
 use super::decode_attention::decode;
+use super::decode_row_attention::decode_row;
 use super::expert_attention::expert;
 use crate::kernels::attention::launch::{Launch, Prepare};
 
@@ -14,7 +15,7 @@ pub(super) type Prepared<'a> = Prepare<'a, CudaRuntime>;
 /// What they attend to.
 pub(super) type Attention<'a> = Launch<'a, CudaRuntime>;
 
-/// Features per head of both kernels.
+/// Features per head of the kernels.
 pub(super) const HEAD_DIM: usize = 128;
 
 /// See [`NativeWork::Tokens`](crate::kernels::native::NativeWork::Tokens).
@@ -22,11 +23,11 @@ pub fn run(prepare: &Prepared<'_>, request: &Attention<'_>) -> Option<Tensor> {
     if request.problem.own {
         expert(prepare, request)
     } else {
-        decode(prepare, request)
+        decode_row(prepare, request).or_else(|| decode(prepare, request))
     }
 }
 
-/// What both kernels read besides the projection: norms with one epsilon, and rotary tables with one row stride.
+/// What the kernels read besides the projection: norms with one epsilon, and rotary tables with one row stride.
 pub(super) struct Parameters<'a> {
     pub weights: [&'a Tensor; 2],
     pub epsilon: f32,
