@@ -59,6 +59,11 @@ pub trait KernelRuntime: CubeRuntime {
         client.flush().map_err(unreadable)
     }
 
+    /// Whether kernels may take dot products of bytes, four at a time.
+    fn multiplies_bytes(_client: &ComputeClient<Self>) -> bool {
+        false
+    }
+
     /// Whether the platform has a library of matrix products on this device.
     fn has_library(_device: &Self::Device) -> bool {
         false

@@ -10,6 +10,7 @@ mod activation;
 mod apart;
 pub mod attention;
 mod bits;
+mod byte_dot;
 mod cooperative;
 pub(crate) mod copy;
 #[cfg(feature = "cuda")]

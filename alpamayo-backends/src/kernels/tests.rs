@@ -1,5 +1,6 @@
 //! The linear kernels against their definitions on the CPU, over shapes that don't divide evenly.
 
+mod row;
 mod weights;
 
 use burn::tensor::{DType, Int, Tensor, TensorData};
@@ -13,10 +14,7 @@ use super::matmul::{TileConfig, matmul_with};
 use super::matvec::{MatvecConfig, MatvecShape, matvec, matvec_with};
 use super::norm::normalize_rows;
 use super::product::Product;
-use super::quantized::{
-    self,
-    row::{self, RowShape},
-};
+use super::quantized;
 use super::round::round;
 use super::sum_norm::{SumNorm, sum_norm};
 use super::tensors::{float, tensor};
@@ -141,6 +139,12 @@ impl Case {
         if self.norm {
             x = definition::normalize(x, &self.norm(&device));
         }
+        self.expected_of(x)
+    }
+
+    /// What follows the norm.
+    fn expected_of(&self, x: Tensor<Flex, 2>) -> Vec<f32> {
+        let device = Default::default();
         let mut output = definition::project(x, &self.linear(&device), self.activation);
         if self.gated {
             output = definition::gate(output);
@@ -215,26 +219,6 @@ proptest! {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(10))]
-
-    #[test]
-    fn a_row_against_few_bits_is_its_definition(
-        case in Case::any(), int8 in any::<bool>(), cut in (1..3_usize, 1..3_usize, 1..3_usize, 1..4_usize),
-    ) {
-        let format = if int8 { WeightFormat::Int8 } else { WeightFormat::Int4 };
-        let case = Case { tokens: 1, format, ..case };
-        let device = WgpuDevice::default();
-        let x = float(case.x::<Wgpu>(&device));
-        let product = case.product(&device);
-        let scheme = format.quantization().unwrap();
-        // Software renderers don't announce sums over planes, but have them.
-        let hardware = &x.client.properties().hardware;
-        let (lanes, most) = (hardware.plane_size_min as usize, hardware.max_units_per_cube as usize);
-        let chosen = RowShape::choose(lanes, most, (case.rows, case.columns)).unwrap();
-        let (groups, pairs, slots, rounds) = cut;
-        let shape = RowShape { groups, batch: 2 * pairs, slots, batches: slots * rounds, ..chosen };
-        let output = row::row_with(&x, &product, scheme, shape);
-        assert_close(&host(tensor::<_, f32, i32, u32, 2>(output)), &case.expected(), 2e-5);
-    }
 
     #[test]
     fn a_product_of_few_rows_is_its_definition(case in Case::any()) {

@@ -1,6 +1,7 @@
 //! Any GPU through wgpu: Vulkan, Metal or WebGPU, whichever the crate's features compile and the machine has.
 
 mod bindings;
+mod byte_dots;
 mod commands;
 mod compile;
 mod opening;
@@ -48,6 +49,10 @@ impl KernelRuntime for WgpuRuntime {
         } else {
             CacheFormat::F32
         }
+    }
+
+    fn multiplies_bytes(client: &ComputeClient<Self>) -> bool {
+        byte_dots::are_announced(client.properties())
     }
 
     fn record(_client: &ComputeClient<Self>, device: &WgpuDevice, work: &mut dyn FnMut()) -> Recorded {

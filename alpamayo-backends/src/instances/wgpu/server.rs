@@ -23,6 +23,7 @@ use cubecl_runtime::storage::ManagedResource;
 use wgpu::{Backend, ComputePipeline, SubmissionIndex};
 
 use super::bindings::{Bindings, Bound};
+use super::byte_dots;
 use super::commands::{Commands, Dispatch, Gpu, Pace};
 use super::compile::{Kernel, Shared, compile, same};
 use super::reading::{Reading, Staging, is_whole};
@@ -97,8 +98,9 @@ impl Server {
 
     fn around(inner: WgpuServer, gpu: Option<Gpu>) -> Self {
         let known = ComputeServer::utilities(&inner);
+        let properties = byte_dots::checked(known.properties.clone(), &inner.compilation_options);
         Self {
-            utilities: Arc::new(utilities(&known.properties, known.info, inner.logger())),
+            utilities: Arc::new(utilities(&properties, known.info, inner.logger())),
             inner,
             gpu,
             pipelines: HashMap::new(),

@@ -10,6 +10,7 @@ use cubecl::prelude::*;
 
 use super::codes::{Quad, run, step};
 use super::{integer, row};
+use crate::instances::KernelRuntime;
 use crate::kernels::activation::{activate, silu};
 use crate::kernels::matvec::kernel::{biased, total, weight_row};
 use crate::kernels::matvec::{MatvecConfig, MatvecShape};
@@ -29,7 +30,7 @@ pub struct QuantizedMatvecConfig {
 }
 
 /// The product of `x` `[tokens, in]`, f32, at most [`MAX_TOKENS`](crate::kernels::matvec::MAX_TOKENS) of them.
-pub fn matvec<R: CubeRuntime>(x: &CubeTensor<R>, product: &Product<R>, quantization: Quantization) -> CubeTensor<R> {
+pub fn matvec<R: KernelRuntime>(x: &CubeTensor<R>, product: &Product<R>, quantization: Quantization) -> CubeTensor<R> {
     if integer::takes(extents(x).0, product) {
         return integer::integer(x, product, quantization);
     }

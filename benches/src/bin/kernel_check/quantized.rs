@@ -4,7 +4,7 @@ use alpamayo_backends::ModelBackend;
 use alpamayo_backends::instances::KernelRuntime;
 use alpamayo_backends::kernels::matvec::MatvecShape;
 use alpamayo_backends::kernels::product::Product;
-use alpamayo_backends::kernels::quantized::row::{self, RowShape};
+use alpamayo_backends::kernels::quantized::row::{self, Held, RowShape};
 use alpamayo_backends::kernels::quantized::{self, QuantizedStreamedShape, integer};
 use alpamayo_backends::kernels::streamed;
 use alpamayo_backends::layers::{Activation, Linear, Quantization};
@@ -192,14 +192,20 @@ impl<R: KernelRuntime> Weights<R> {
         };
         let label = |shape: &RowShape| format!("{},{},{},{}", shape.groups, shape.batch, shape.slots, shape.batches);
         let variants = options.variants_or(&ROW).iter().filter(|cut| cut[3] >= 128);
-        let shapes = std::iter::once(chosen).chain(variants.map(shape));
-        self.cuts(
-            "row",
-            shapes.map(|shape| (label(&shape), shape)),
-            x,
-            device,
-            |product, shape| row::row_with(&input, product, self.scheme, shape),
-        );
+        let shapes: Vec<RowShape> = std::iter::once(chosen).chain(variants.map(shape)).collect();
+        // Where bytes are chosen, floats as well.
+        for held in [Held::Bytes, Held::Floats] {
+            if held == chosen.held || held == Held::Floats {
+                let shapes = shapes.iter().map(|&shape| RowShape { held, ..shape });
+                self.cuts(
+                    &format!("row of {held:?}"),
+                    shapes.map(|shape| (label(&shape), shape)),
+                    x,
+                    device,
+                    |product, shape| row::row_with(&input, product, self.scheme, shape),
+                );
+            }
+        }
     }
 
     /// Rows of bf16 on tensor cores.

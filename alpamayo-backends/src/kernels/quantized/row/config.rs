@@ -11,6 +11,15 @@ pub(super) const GROUP_UNITS: usize = Quantization::BLOCK / 8;
 /// Columns of `x` that a unit holds.
 pub(super) const UNIT_COLUMNS: usize = Quantization::GROUP / GROUP_UNITS;
 
+/// What a unit holds its columns of `x` as, for codes to be multiplied with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Held {
+    /// Floats, as they are: every code becomes one too.
+    Floats,
+    /// Integers of two bytes each, for devices that multiply codes as the bytes they are.
+    Bytes,
+}
+
 /// The cut: a cube has `groups` groups of `splits` planes over the columns, each of which goes through weight rows of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RowShape {
@@ -26,6 +35,8 @@ pub struct RowShape {
     pub slots: usize,
     /// Batches of a group, a multiple of the slots.
     pub batches: usize,
+    /// What units hold of `x`.
+    pub held: Held,
 }
 
 impl RowShape {
@@ -57,6 +68,7 @@ impl RowShape {
             // Large cubes hide by themselves that a batch is on its way.
             slots: if units >= Self::LARGE_UNITS { 1 } else { 2 },
             batches: 2,
+            held: Held::Floats,
         };
         Some(shape.spread(rows, Self::CUBES))
     }

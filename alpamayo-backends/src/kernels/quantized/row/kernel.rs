@@ -2,11 +2,10 @@
 
 use cubecl::prelude::*;
 
+use super::columns::{Columns, read_columns};
 use super::config::{GROUP_UNITS, RowConfig, UNIT_COLUMNS};
 use crate::kernels::activation::{activate, silu};
 use crate::kernels::matvec::kernel::{biased, total};
-use crate::kernels::quantized::codes::{Quad, run, step};
-use crate::kernels::quantized::matvec::read_x;
 use crate::layers::Quantization;
 
 /// Where a unit's codes and steps lie in every weight row, in vectors.
@@ -54,8 +53,9 @@ pub(super) fn quantized_row<W: Size, V: Size>(
     for slot in 0..shape.slots {
         fetch(weight, &mut loaded, &place, first, slot, slot, config);
     }
-    let mut held = Array::<f32>::new(UNIT_COLUMNS);
-    let square = hold(x, norm, &mut held, unit, columns, config);
+    let mut values = Array::<f32>::new(UNIT_COLUMNS);
+    let square = read_columns(x, norm, &mut values, unit, columns, config);
+    let held = Columns::hold(values, config);
 
     let parts = shape.splits;
     let base = UNIT_POS_Z as usize * comptime!(config.rows_per_group() * config.shape.splits);
@@ -76,8 +76,8 @@ pub(super) fn quantized_row<W: Size, V: Size>(
             let batch = round * shape.slots + slot;
             #[unroll]
             for pair in 0..comptime!(shape.batch / 2) {
-                let first = product(&loaded, &held, place.odd, slot, comptime!(2 * pair), config);
-                let second = product(&loaded, &held, place.odd, slot, comptime!(2 * pair + 1), config);
+                let first = held.product(&loaded, place.odd, slot, comptime!(2 * pair), config);
+                let second = held.product(&loaded, place.odd, slot, comptime!(2 * pair + 1), config);
                 let sum = sum_pair(first, second, shape.lanes);
                 if UNIT_POS_X as usize % comptime!(shape.lanes / 2) == 0 {
                     let row = comptime!(2 * pair) + UNIT_POS_X as usize / comptime!(shape.lanes / 2);
@@ -181,80 +181,6 @@ fn fetch<W: Size>(
     }
 }
 
-/// The unit's columns of `x`, times the norm's weight where there is one, eight of each block; returns the sum of their squares.
-#[cube]
-fn hold<V: Size>(
-    x: &Array<Vector<f32, V>>,
-    norm: &ComptimeOption<Array<Vector<f32, V>>>,
-    held: &mut Array<f32>,
-    unit: usize,
-    columns: usize,
-    #[comptime] config: RowConfig,
-) -> f32 {
-    let first = unit / GROUP_UNITS * Quantization::GROUP + unit % GROUP_UNITS * 8;
-    let mut square = 0.0f32;
-    #[unroll]
-    for quad in 0..comptime!(UNIT_COLUMNS / 4) {
-        let column = first + comptime!(quad / 2 * Quantization::BLOCK + quad % 2 * 4);
-        let mut values = read_x::<V>(x, 0usize, column, columns, config.padded);
-        #[comptime]
-        match norm {
-            ComptimeOption::Some(norm) => {
-                #[unroll]
-                for i in 0..4usize {
-                    square = fma(values[i], values[i], square);
-                }
-                values *= read_x::<V>(norm, 0usize, column, columns, config.padded);
-            }
-            ComptimeOption::None => {}
-        }
-        #[unroll]
-        for i in 0..4usize {
-            held[comptime!(4 * quad + i)] = values[i];
-        }
-    }
-    square
-}
-
-/// The unit's part of the product with a row of a batch.
-#[cube]
-fn product<W: Size>(
-    loaded: &Array<Vector<u32, W>>,
-    held: &Array<f32>,
-    odd: bool,
-    #[comptime] slot: usize,
-    #[comptime] row: usize,
-    #[comptime] config: RowConfig,
-) -> f32 {
-    let codes = comptime!(config.code_vectors());
-    let at = comptime!(slot * config.batch_vectors() + row * (codes + 1));
-    let steps = loaded[comptime!(at + codes)];
-    let mut sum = 0.0f32;
-    #[unroll]
-    for pair in 0..comptime!(Quantization::BLOCKS / 2) {
-        let word = select(odd, steps[comptime!(pair + 2)], steps[pair]);
-        #[unroll]
-        for half in 0..2usize {
-            let block = comptime!(2 * pair + half);
-            let mut partial = 0.0f32;
-            #[unroll]
-            for quad in 0..2usize {
-                // Eight columns are two runs of a word, or a word of two vectors each.
-                let words = loaded[comptime!(at + quad * (codes - 1))];
-                let values = run(words[block], comptime!(quad * (2 - codes)), config.quantization);
-                partial = add_products(partial, values, held, comptime!(8 * block + 4 * quad));
-            }
-            let scale = if comptime!(half == 1) {
-                step(word >> 16u32)
-            } else {
-                step(word & 0xffffu32)
-            };
-            sum = fma(scale, partial, sum);
-        }
-    }
-    sum
-}
-
 /// The plane's sums of two values: the first one's in the lower half of the units, the second one's in the upper half.
 #[cube]
 fn sum_pair(first: f32, second: f32, #[comptime] lanes: usize) -> f32 {
@@ -265,16 +191,6 @@ fn sum_pair(first: f32, second: f32, #[comptime] lanes: usize) -> f32 {
     #[unroll]
     for level in 0..comptime!(lanes.ilog2() - 1) {
         sum += plane_shuffle_xor(sum, comptime!(1u32 << level));
-    }
-    sum
-}
-
-#[cube]
-fn add_products(sum: f32, values: Quad, held: &Array<f32>, #[comptime] first: usize) -> f32 {
-    let mut sum = sum;
-    #[unroll]
-    for i in 0..4usize {
-        sum = fma(held[comptime!(first + i)], values[i], sum);
     }
     sum
 }

@@ -2,8 +2,12 @@
 //!
 //! A unit holds its columns of `x` in registers, eight of each of a group's four blocks, and goes through many weight rows with them: what
 //! it loads is codes and steps and nothing else. Where every output read `x` anew, `x` was eight times the bytes of codes of four bits.
+//! What is left is bound by the number of instructions, of which bytes take half as many as floats.
 
+mod bytes;
+mod columns;
 mod config;
+mod floats;
 mod kernel;
 
 use burn::tensor::DType;
@@ -11,19 +15,26 @@ use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-pub use config::{RowConfig, RowShape};
+pub use config::{Held, RowConfig, RowShape};
 
+use crate::instances::KernelRuntime;
 use crate::kernels::product::Product;
 use crate::kernels::tensors::{array, cubes, empty, extents, plane_size, vector};
 use crate::layers::Quantization;
 
 /// The cut for a single row of `x`, or `None` where the kernel doesn't take the product: there are no planes that add up, or too few units
 /// in a cube for all columns.
-pub fn choose<R: CubeRuntime>(client: &ComputeClient<R>, tokens: usize, product: &Product<R>) -> Option<RowShape> {
+pub fn choose<R: KernelRuntime>(client: &ComputeClient<R>, tokens: usize, product: &Product<R>) -> Option<RowShape> {
     let lanes = plane_size(client).filter(|_| tokens == 1)?;
     let most = client.properties().hardware.max_units_per_cube as usize;
     let (rows, columns) = (product.weight.rows, product.weight.columns);
-    RowShape::choose(lanes, most, (rows, columns))
+    let shape = RowShape::choose(lanes, most, (rows, columns))?;
+    let held = if R::multiplies_bytes(client) {
+        Held::Bytes
+    } else {
+        Held::Floats
+    };
+    Some(RowShape { held, ..shape })
 }
 
 /// The product of `x` `[1, in]`, f32, in a given cut.
