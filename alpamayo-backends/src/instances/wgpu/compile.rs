@@ -5,6 +5,8 @@ use std::sync::Arc;
 use cubecl::ir::StorageType;
 use cubecl::prelude::{CompiledKernel, ExecutionMode, KernelId, KernelMetadata};
 use cubecl::server::{KernelArguments, MetadataBindingInfo, ServerUtilities};
+#[cfg(feature = "vulkan")]
+use cubecl::wgpu::AutoRepresentation;
 use cubecl::wgpu::{AutoCompiler, AutoRepresentationRef, WgpuServer};
 use cubecl::{CompilationError, CubeTask, WgpuCompilationOptions};
 use cubecl_runtime::validation::{validate_cube_dim, validate_units};
@@ -40,8 +42,30 @@ impl CubeTask<AutoCompiler> for Shared {
         mode: ExecutionMode,
         address_type: StorageType,
     ) -> Result<CompiledKernel<AutoCompiler>, CompilationError> {
-        self.0.as_ref().as_ref().compile(compiler, options, mode, address_type)
+        code(&self.0, compiler, options, mode, address_type)
     }
+}
+
+/// The kernel's code, in the way that drivers do best with.
+fn code(
+    kernel: &Kernel,
+    compiler: &mut AutoCompiler,
+    options: &WgpuCompilationOptions,
+    mode: ExecutionMode,
+    address_type: StorageType,
+) -> Result<CompiledKernel<AutoCompiler>, CompilationError> {
+    let compiled = kernel.as_ref().compile(compiler, options, mode, address_type)?;
+    #[cfg(feature = "vulkan")]
+    let compiled = packed(compiled);
+    Ok(compiled)
+}
+
+#[cfg(feature = "vulkan")]
+fn packed(mut compiled: CompiledKernel<AutoCompiler>) -> CompiledKernel<AutoCompiler> {
+    if let Some(AutoRepresentation::SpirV(code)) = &mut compiled.repr {
+        super::packed_dots::pack(&mut code.assembled_module);
+    }
+    compiled
 }
 
 /// The same arguments once more.
@@ -68,9 +92,7 @@ pub(super) fn compile(
     validate_units(properties, &id).ok()?;
     let options = &server.compilation_options;
     let mut compiler = compiler(utilities.info, options);
-    let compiled = (kernel.as_ref())
-        .compile(&mut compiler, options, mode, kernel.address_type())
-        .ok()?;
+    let compiled = code(kernel, &mut compiler, options, mode, kernel.address_type()).ok()?;
     let code = compiled.repr.as_ref().map(|code| code.as_ref());
     if code.map_or(0, shared_bytes) > properties.hardware.max_shared_memory_size {
         return None;

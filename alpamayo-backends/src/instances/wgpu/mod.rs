@@ -5,6 +5,8 @@ mod byte_dots;
 mod commands;
 mod compile;
 mod opening;
+#[cfg(feature = "vulkan")]
+mod packed_dots;
 mod reading;
 mod runtime;
 mod server;
