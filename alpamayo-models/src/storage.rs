@@ -4,8 +4,8 @@ use alpamayo_backends::layers::WeightFormat;
 
 /// The format that a matrix is stored in, given the format asked for and the field that it fills.
 ///
-/// Few bits are for the matrices whose reading takes the time: those of the decoder's and the expert's layers. The vision
-/// tower and the vocabulary projection stay at 8 bits where 4 are asked for. Embedding tables and the action projections, small
+/// Few bits are for the matrices whose reading takes the time: those of the decoder's and the expert's layers and the vocabulary
+/// projection. The vision tower stays at 8 bits where 4 are asked for. Embedding tables and the action projections, small
 /// and the model's numeric ends, stay bf16. Norms and biases are f32 always.
 pub fn stored_format(field: &str, asked: WeightFormat) -> WeightFormat {
     let part = field.split('.').next().unwrap_or_default();
@@ -13,7 +13,6 @@ pub fn stored_format(field: &str, asked: WeightFormat) -> WeightFormat {
         (WeightFormat::Int8 | WeightFormat::Int4, "action_in_proj" | "action_out_proj") => WeightFormat::Bf16,
         (WeightFormat::Int8 | WeightFormat::Int4, _) if TABLES.contains(&field) => asked.of_tables(),
         (WeightFormat::Int4, "vision") => WeightFormat::Int8,
-        (WeightFormat::Int4, _) if field == "decoder.lm_head" => WeightFormat::Int8,
         _ => asked,
     }
 }
@@ -38,7 +37,7 @@ mod tests {
             ("vision.patch_embed", Int8, Int8),
             ("vision.pos_embed", Bf16, Bf16),
             ("decoder.embed_tokens", Bf16, Bf16),
-            ("decoder.lm_head", Int8, Int8),
+            ("decoder.lm_head", Int8, Int4),
             ("action_in_proj.linears.0", Bf16, Bf16),
             ("action_out_proj", Bf16, Bf16),
         ] {
