@@ -140,15 +140,12 @@ impl Plan {
 
     /// For so many queries per key-value head of a clip.
     pub fn decode<R: CubeRuntime>(client: &ComputeClient<R>, queries: usize) -> Self {
-        if queries <= 64 && plane_size(client).is_some() {
-            Self::Stream {
-                planes: 4,
-                unroll: 4,
-                cubes: 3,
-            }
-        } else {
-            Self::EXACT
+        if queries > 64 || plane_size(client).is_none() {
+            return Self::EXACT;
         }
+        // What measured best through CUDA, and through Vulkan.
+        let [planes, unroll, cubes] = if has_tensor_cores(client) { [4, 4, 3] } else { [8, 2, 2] };
+        Self::Stream { planes, unroll, cubes }
     }
 
     /// This plan, or the given one where the common kernels have to do a native plan's work.
