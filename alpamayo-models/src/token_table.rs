@@ -26,8 +26,9 @@ pub enum TablePlacement {
     /// In the host's memory, the rows that are looked up being moved to the device.
     ///
     /// From a checkpoint they are read where the file is mapped: nothing is copied at load, and the file must stay as it is while the
-    /// model lives. But on CUDA's Hopper GPUs rows of bf16 are copied at load to memory that the GPU reads by itself, which takes as
-    /// much of the host's and can't be swapped; the file is then read no more.
+    /// model lives. But on CUDA's Hopper GPUs, and on GPUs with memory of their own through wgpu, rows of bf16 are
+    /// copied at load to memory that the GPU reads by itself, which takes as much of the host's and can't be swapped. On CUDA the file
+    /// is then read no more.
     Host,
 }
 
@@ -134,8 +135,8 @@ impl HostTable {
         })
     }
 
-    /// The table, its rows where the device looks them up by itself if it can; where they had to be copied for that, the bytes it was
-    /// made from are let go. Only rows of bf16 are looked up so, others being converted on the host. Values stay the same bits.
+    /// The table, its rows where the device looks them up by itself if it can; where the host can read the copy that was made for that,
+    /// the bytes it was made from are let go. Only rows of bf16 are looked up so, others being converted on the host. Values stay the same bits.
     pub fn shared_with<B: ModelBackend>(self, device: &B::Device) -> Self {
         if self.source_type != SourceType::Bf16 {
             return self;

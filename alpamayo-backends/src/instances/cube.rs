@@ -22,7 +22,7 @@ impl<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement> ModelBac
     }
 
     fn store_host_rows(bytes: &HostBytes, shape: (usize, usize), device: &R::Device) -> Option<HostRows> {
-        R::host_rows(&R::client(device), device, (**bytes).as_ref(), shape)
+        R::host_rows(&R::client(device), device, bytes, shape)
     }
 
     fn random_weight(

@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::kernels::cuda::{cublaslt, hopper, record, upload};
 use crate::kernels::linear::LibraryProduct;
 use crate::kernels::native::NativeWork;
-use crate::layers::{CacheFormat, HostRows};
+use crate::layers::{CacheFormat, HostBytes, HostRows};
 
 /// Burn's CUDA backend without fusion or autotuning.
 pub type Cuda = CubeBackend<CudaRuntime, f32, i32, u8>;
@@ -52,10 +52,10 @@ impl KernelRuntime for CudaRuntime {
     fn host_rows(
         _client: &ComputeClient<Self>,
         device: &CudaDevice,
-        bytes: &[u8],
+        bytes: &HostBytes,
         shape: (usize, usize),
     ) -> Option<HostRows> {
-        hopper::store_host_rows(device, bytes, shape)
+        hopper::store_host_rows(device, (**bytes).as_ref(), shape)
     }
 
     fn library_product(product: &LibraryProduct<'_, Self>) -> Option<CubeTensor<Self>> {

@@ -8,7 +8,7 @@ use cubecl::server::Handle;
 use crate::error::{Result, unreadable};
 use crate::kernels::linear::LibraryProduct;
 use crate::kernels::native::NativeWork;
-use crate::layers::{CacheFormat, HostRows};
+use crate::layers::{CacheFormat, HostBytes, HostRows};
 
 /// Pieces of the host's memory, one after another.
 pub type Pieces<'a> = dyn Iterator<Item = &'a [u8]> + Send + 'a;
@@ -80,12 +80,12 @@ pub trait KernelRuntime: CubeRuntime {
         None
     }
 
-    /// A copy of rows `(rows, columns)` of bf16 in memory of the host's that the platform's own kernels read, or `None` where there is
-    /// no such memory or no such kernel.
+    /// Rows `(rows, columns)` of bf16, copied to memory of the host's that the platform's own kernels read, or `None` where there is no
+    /// such memory or no such kernel.
     fn host_rows(
         _client: &ComputeClient<Self>,
         _device: &Self::Device,
-        _bytes: &[u8],
+        _bytes: &HostBytes,
         _shape: (usize, usize),
     ) -> Option<HostRows> {
         None

@@ -38,7 +38,7 @@ mod step;
 mod store;
 pub mod streamed;
 mod sum_norm;
-mod tensors;
+pub(crate) mod tensors;
 #[cfg(all(test, feature = "wgpu", feature = "flex"))]
 mod tests;
 

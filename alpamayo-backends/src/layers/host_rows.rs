@@ -1,5 +1,7 @@
 //! Rows of a table that lie in the host's memory and are read by the device itself.
 
+#[cfg(feature = "wgpu")]
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
@@ -17,6 +19,9 @@ pub struct HostRows {
     columns: usize,
     /// The number of the device that finds the bytes in its own address space, and their address there.
     mapped: Option<(usize, u64)>,
+    /// A copy that a device reads, which is its runtime's to know.
+    #[cfg(feature = "wgpu")]
+    copy: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl HostRows {
@@ -29,6 +34,8 @@ impl HostRows {
             rows,
             columns,
             mapped: None,
+            #[cfg(feature = "wgpu")]
+            copy: None,
         })
     }
 
@@ -51,6 +58,21 @@ impl HostRows {
         self.mapped
             .filter(|&(owner, _)| owner == device)
             .map(|(_, address)| address)
+    }
+
+    /// The rows, with a copy that a device reads.
+    #[cfg(feature = "wgpu")]
+    pub(crate) fn with_copy(self, copy: Arc<dyn Any + Send + Sync>) -> Self {
+        Self {
+            copy: Some(copy),
+            ..self
+        }
+    }
+
+    /// The copy that a device reads; none where there is no such copy of that type.
+    #[cfg(feature = "wgpu")]
+    pub(crate) fn copy<T: Any>(&self) -> Option<&T> {
+        self.copy.as_deref()?.downcast_ref()
     }
 
     /// `(rows, columns)`.
@@ -105,6 +127,16 @@ mod tests {
         for (bytes, shape) in [(11, (3, 2)), (13, (3, 2)), (0, (0, 2)), (4, (usize::MAX, 2))] {
             assert!(rows(bytes, shape).is_none(), "{bytes} bytes for {shape:?}");
         }
+    }
+
+    #[cfg(feature = "wgpu")]
+    #[test]
+    fn a_copy_is_found_by_its_type() {
+        let plain = rows(12, (3, 2)).unwrap();
+        assert!(plain.copy::<u8>().is_none());
+        let copied = plain.with_copy(Arc::new(7_u8));
+        assert_eq!(copied.clone().copy::<u8>(), Some(&7));
+        assert!(copied.copy::<u16>().is_none());
     }
 
     #[cfg(feature = "cuda")]

@@ -4,6 +4,8 @@ mod bindings;
 mod byte_dots;
 mod commands;
 mod compile;
+mod host_memory;
+mod host_rows;
 mod opening;
 #[cfg(feature = "vulkan")]
 mod packed_dots;
@@ -14,6 +16,7 @@ mod server;
 mod tests;
 
 use burn_cubecl::CubeBackend;
+use burn_cubecl::tensor::CubeTensor;
 use cubecl::Runtime;
 use cubecl::client::ComputeClient;
 use cubecl::device::Device;
@@ -27,7 +30,8 @@ pub use runtime::WgpuRuntime;
 
 use super::{KernelRuntime, Recorded, Recording};
 use crate::kernels::matmul::cooperative;
-use crate::layers::CacheFormat;
+use crate::kernels::native::NativeWork;
+use crate::layers::{CacheFormat, HostBytes, HostRows};
 use commands::Commands;
 use server::{Ended, Server};
 
@@ -55,6 +59,22 @@ impl KernelRuntime for WgpuRuntime {
 
     fn multiplies_bytes(client: &ComputeClient<Self>) -> bool {
         byte_dots::are_announced(client.properties())
+    }
+
+    fn host_rows(
+        _client: &ComputeClient<Self>,
+        device: &WgpuDevice,
+        bytes: &HostBytes,
+        shape: (usize, usize),
+    ) -> Option<HostRows> {
+        host_rows::store(device, bytes, shape)
+    }
+
+    fn native(work: &NativeWork<'_, Self>) -> Option<CubeTensor<Self>> {
+        match work {
+            NativeWork::HostRows { ids, table } => host_rows::run(ids, table),
+            _ => None,
+        }
     }
 
     fn record(_client: &ComputeClient<Self>, device: &WgpuDevice, work: &mut dyn FnMut()) -> Recorded {

@@ -26,6 +26,7 @@ use super::bindings::{Bindings, Bound};
 use super::byte_dots;
 use super::commands::{Commands, Dispatch, Gpu, Pace};
 use super::compile::{Kernel, Shared, compile, same};
+use super::host_rows::Table;
 use super::reading::{Reading, Staging, is_whole};
 
 /// How many launches wait to be submitted together, at most: behind a read, when the device has little left to do, and at any time. Where
@@ -116,6 +117,11 @@ impl Server {
         }
     }
 
+    /// The device and its queue, `None` where CubeCL keeps them to itself.
+    pub(super) fn gpu(&self) -> Option<Gpu> {
+        self.gpu.clone()
+    }
+
     /// Keeps what is launched from now on; whether it can.
     pub(super) fn begin_recording(&mut self) -> bool {
         self.submit_waiting();
@@ -175,12 +181,8 @@ impl Server {
             return None;
         }
         let gpu = self.gpu.clone()?;
-        let resource = |part: &CopyDescriptor| {
-            let managed = self.inner.get_resource(part.handle.clone(), stream).ok()?;
-            let found = managed.resource();
-            Some(WgpuResource::new(found.buffer.clone(), found.offset, found.size))
-        };
-        let results: Vec<WgpuResource> = from.iter().map(resource).collect::<Option<_>>()?;
+        let results = from.iter().map(|part| self.resource(&part.handle, stream));
+        let results: Vec<WgpuResource> = results.collect::<Option<_>>()?;
         let reading = Reading::new(&gpu, &self.staging, &results)?;
         self.stop_recording();
         let dispatches = self.waiting.len();
@@ -216,21 +218,16 @@ impl Server {
         let (CubeCount::Static(x, y, z), 0, Some(_)) = (count.clone(), self.profiles, &self.gpu) else {
             return false;
         };
-        let mut buffers = Vec::with_capacity(arguments.buffers.len());
-        for buffer in &arguments.buffers {
-            // Whatever CubeCL's server was told to do with the buffer is submitted by this.
-            let Ok(managed) = self.inner.get_resource(buffer.clone(), stream) else {
-                return false;
-            };
-            let found = managed.resource();
-            buffers.push(WgpuResource::new(found.buffer.clone(), found.offset, found.size));
-        }
+        let buffers = arguments.buffers.iter();
+        let Some(buffers) = buffers.map(|buffer| self.resource(buffer, stream)).collect() else {
+            return false;
+        };
         let Some(pipeline) = self.pipeline(kernel, arguments, mode, stream) else {
             return false;
         };
         if !count.is_empty() {
             let info = arguments.info.data.clone();
-            self.waiting.push(Dispatch {
+            self.queue(Dispatch {
                 bound: Bound {
                     pipeline,
                     buffers,
@@ -239,12 +236,34 @@ impl Server {
                 cubes: [x, y, z],
             });
         }
+        true
+    }
+
+    /// Launches the lookup of so many ids in a table, all of them in the first buffer and the rows in the second; whether it did.
+    pub(super) fn look_up(&mut self, table: &Table, buffers: [Binding; 2], count: u32, stream: StreamId) -> bool {
+        let [ids, out] = buffers.map(|buffer| self.resource(&buffer, stream));
+        let (Some(ids), Some(out), Some(_), 0) = (ids, out, &self.gpu, self.profiles) else {
+            return false;
+        };
+        self.queue(table.dispatch([ids, out], count));
+        true
+    }
+
+    /// Where a buffer lies. Whatever CubeCL's server was told to do with it is submitted by this.
+    fn resource(&mut self, buffer: &Binding, stream: StreamId) -> Option<WgpuResource> {
+        let managed = self.inner.get_resource(buffer.clone(), stream).ok()?;
+        let found = managed.resource();
+        Some(WgpuResource::new(found.buffer.clone(), found.offset, found.size))
+    }
+
+    /// Has a dispatch wait for others.
+    fn queue(&mut self, dispatch: Dispatch) {
+        self.waiting.push(dispatch);
         if self.waiting.len() >= self.together {
             self.submit_waiting();
             self.together = TOGETHER[1].min(2 * self.together);
             self.is_busy = false;
         }
-        true
     }
 
     /// The kernel's pipeline. CubeCL shows its own to nobody: this is a second one of the same code.

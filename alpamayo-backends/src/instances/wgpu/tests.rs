@@ -231,8 +231,8 @@ fn work_that_panics_leaves_a_device_that_launches() {
     });
 }
 
-/// A device that wgpu opened, and its queue.
-fn setup() -> WgpuSetup {
+/// A device that wgpu opened, with all features but those that are for few uses, of which these are wanted, and its queue.
+pub(super) fn setup(wanted: wgpu::Features) -> WgpuSetup {
     let backend = AutoGraphicsApi::backend();
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
         backends: backend.into(),
@@ -242,7 +242,7 @@ fn setup() -> WgpuSetup {
     let (features, limits) = (adapter.features(), adapter.limits());
     let unwanted = wgpu::Features::MAPPABLE_PRIMARY_BUFFERS | wgpu::Features::all_experimental_mask();
     let (device, queue) = block_on(adapter.request_device(&wgpu::DeviceDescriptor {
-        required_features: features & !unwanted,
+        required_features: features & (!unwanted | wanted),
         required_limits: limits,
         ..Default::default()
     }))
@@ -258,7 +258,7 @@ fn setup() -> WgpuSetup {
 
 #[test]
 fn a_programs_own_device_computes_and_records() {
-    let device = share_device(setup());
+    let device = share_device(setup(wgpu::Features::empty()));
     let stage = Wgpu::run_stage(&device.clone(), move || {
         let x = Matrix::ones([2, 4], &device);
         let (client, mut result) = (WgpuRuntime::client(&device), None);
