@@ -1,11 +1,12 @@
 //! One decoded token per row, by `decode_attention.cu`.
 
 use burn::tensor::DType;
+use cubecl::server::Handle;
 
 use super::launch::{Argument, Grid, launch};
 use super::module::Kernel;
 use super::tokens::{Attention, HEAD_DIM, Parameters, Prepared, inputs, output};
-use super::{Tensor, queue};
+use super::{Queue, Tensor, queue};
 use crate::kernels::apart;
 use crate::kernels::attention::launch::Buffers;
 
@@ -25,7 +26,7 @@ pub(super) const GROUP: usize = 4;
 const PROMPT_TILES: usize = 12;
 
 /// Positions that a cache has room for, where its rows, heads and entries follow each other without gaps.
-pub(super) fn capacity(buffers: &Buffers, heads: usize) -> Option<usize> {
+fn capacity(buffers: &Buffers, heads: usize) -> Option<usize> {
     let contiguous = buffers.row_stride == HEAD_DIM
         && buffers.head_stride.is_multiple_of(HEAD_DIM)
         && buffers.entry_stride == heads * buffers.head_stride;
@@ -51,45 +52,78 @@ pub(super) fn takes(prepare: &Prepared<'_>, request: &Attention<'_>) -> bool {
         && packed
 }
 
+/// What both kernels read, and the suffix that they append to.
+pub(super) struct Operands<'a> {
+    prepare: &'a Prepared<'a>,
+    request: &'a Attention<'a>,
+    parameters: Parameters<'a>,
+    suffix: &'a Buffers,
+    start: &'a Handle,
+    /// Positions that the prompt's cache and the suffix have room for.
+    pub(super) capacities: [usize; 2],
+}
+
+impl<'a> Operands<'a> {
+    /// `None` where a kernel can't read them.
+    pub(super) fn of(prepare: &'a Prepared<'_>, request: &'a Attention<'_>) -> Option<Self> {
+        let key_value_heads = request.problem.key_value_heads;
+        let (suffix, start) = (request.suffix.as_ref()?, prepare.start.as_ref()?);
+        Some(Self {
+            parameters: Parameters::of(prepare)?,
+            capacities: [
+                capacity(&request.prompt, key_value_heads)?,
+                capacity(suffix, key_value_heads)?,
+            ],
+            prepare,
+            request,
+            suffix,
+            start,
+        })
+    }
+
+    /// The first arguments of both kernels.
+    pub(super) fn arguments(&self, queue: &Queue<'_>) -> Option<Vec<Argument>> {
+        let (prepare, prompt) = (self.prepare, &self.request.prompt);
+        Some(vec![
+            queue.argument(&prepare.qkv.handle)?,
+            queue.argument(&self.parameters.weights[0].handle)?,
+            queue.argument(&self.parameters.weights[1].handle)?,
+            Argument::Float(self.parameters.epsilon),
+            queue.argument(&prepare.cos.handle)?,
+            queue.argument(&prepare.sin.handle)?,
+            Argument::int(self.parameters.angle_stride)?,
+            queue.argument(&prompt.key)?,
+            queue.argument(&prompt.value)?,
+            Argument::int(self.capacities[0])?,
+            Argument::int(self.request.prompt_length)?,
+            queue.argument(&self.suffix.key)?,
+            queue.argument(&self.suffix.value)?,
+            Argument::int(self.capacities[1])?,
+            queue.argument(self.start)?,
+        ])
+    }
+}
+
 /// One token per row, or `None` where the kernel doesn't take the problem.
 pub(super) fn decode(prepare: &Prepared<'_>, request: &Attention<'_>) -> Option<Tensor> {
-    let (heads, key_value_heads) = (request.problem.heads, request.problem.key_value_heads);
-    let (suffix, start) = (request.suffix.as_ref()?, prepare.start.as_ref()?);
     if !takes(prepare, request) {
         return None;
     }
-    let parameters = Parameters::of(prepare)?;
-    let capacities = [
-        capacity(&request.prompt, key_value_heads)?,
-        capacity(suffix, key_value_heads)?,
-    ];
+    let operands = Operands::of(prepare, request)?;
     let function = kernel(request.samples).function(&prepare.qkv.device)?;
+    let (heads, key_value_heads) = (request.problem.heads, request.problem.key_value_heads);
     let client = &prepare.qkv.client;
     let parts = request.entries * key_value_heads * SPLITS * request.samples * GROUP;
     let workspace = apart::empty(client, 4 * parts * (HEAD_DIM + 2));
     let out = apart::empty(client, 4 * prepare.rows() * heads * HEAD_DIM);
     let inputs = inputs(prepare, request);
     queue(client, &prepare.qkv.device, &inputs, |queue| {
-        let arguments = [
-            queue.argument(&prepare.qkv.handle)?,
-            queue.argument(&parameters.weights[0].handle)?,
-            queue.argument(&parameters.weights[1].handle)?,
-            Argument::Float(parameters.epsilon),
-            queue.argument(&prepare.cos.handle)?,
-            queue.argument(&prepare.sin.handle)?,
-            Argument::int(parameters.angle_stride)?,
-            queue.argument(&request.prompt.key)?,
-            queue.argument(&request.prompt.value)?,
-            Argument::int(capacities[0])?,
-            Argument::int(request.prompt_length)?,
-            queue.argument(&suffix.key)?,
-            queue.argument(&suffix.value)?,
-            Argument::int(capacities[1])?,
-            queue.argument(start)?,
+        let mut arguments = operands.arguments(queue)?;
+        arguments.extend([
             queue.argument(&out)?,
             queue.argument(&workspace)?,
             queue.counters(request.entries * key_value_heads)?,
-        ];
+        ]);
         let grid = Grid {
             blocks: [SPLITS, key_value_heads, request.entries],
             threads: THREADS,

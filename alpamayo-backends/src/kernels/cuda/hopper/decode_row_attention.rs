@@ -2,10 +2,10 @@
 
 use burn::tensor::DType;
 
-use super::decode_attention::{GROUP, capacity, takes};
-use super::launch::{Argument, Grid, launch};
+use super::decode_attention::{GROUP, Operands, takes};
+use super::launch::{Grid, launch};
 use super::module::Kernel;
-use super::tokens::{Attention, HEAD_DIM, Parameters, Prepared, inputs, output};
+use super::tokens::{Attention, HEAD_DIM, Prepared, inputs, output};
 use super::{Tensor, processors, queue};
 use crate::kernels::apart;
 
@@ -42,21 +42,16 @@ fn kernel(beside_few_bits: bool) -> Kernel<2> {
 /// One token of one sample of each clip, or `None` where the kernel doesn't take the problem.
 pub(super) fn decode_row(prepare: &Prepared<'_>, request: &Attention<'_>) -> Option<Tensor> {
     let (heads, key_value_heads) = (request.problem.heads, request.problem.key_value_heads);
-    let (suffix, start) = (request.suffix.as_ref()?, prepare.start.as_ref()?);
     let client = &prepare.qkv.client;
-    let capacities = [
-        capacity(&request.prompt, key_value_heads)?,
-        capacity(suffix, key_value_heads)?,
-    ];
+    let operands = Operands::of(prepare, request)?;
     // Blocks wait for each other, so that all of them have to be there at once.
     let fits = request.samples == 1
         && SPLITS * key_value_heads * request.entries <= processors(client)
         && request.prompt_length <= SPLITS * PROMPT_TILES * TILE
-        && capacities[1] <= SPLITS * TILE;
+        && operands.capacities[1] <= SPLITS * TILE;
     if !(fits && takes(prepare, request)) {
         return None;
     }
-    let parameters = Parameters::of(prepare)?;
     let functions = [
         kernel(false).function(&prepare.qkv.device)?,
         kernel(true).function(&prepare.qkv.device)?,
@@ -64,25 +59,11 @@ pub(super) fn decode_row(prepare: &Prepared<'_>, request: &Attention<'_>) -> Opt
     let out = apart::empty(client, 4 * prepare.rows() * heads * HEAD_DIM);
     let inputs = inputs(prepare, request);
     queue(client, &prepare.qkv.device, &inputs, |queue| {
-        let arguments = [
-            queue.argument(&prepare.qkv.handle)?,
-            queue.argument(&parameters.weights[0].handle)?,
-            queue.argument(&parameters.weights[1].handle)?,
-            Argument::Float(parameters.epsilon),
-            queue.argument(&prepare.cos.handle)?,
-            queue.argument(&prepare.sin.handle)?,
-            Argument::int(parameters.angle_stride)?,
-            queue.argument(&request.prompt.key)?,
-            queue.argument(&request.prompt.value)?,
-            Argument::int(capacities[0])?,
-            Argument::int(request.prompt_length)?,
-            queue.argument(&suffix.key)?,
-            queue.argument(&suffix.value)?,
-            Argument::int(capacities[1])?,
-            queue.argument(start)?,
+        let mut arguments = operands.arguments(queue)?;
+        arguments.extend([
             queue.argument(&out)?,
             queue.exchange(exchanged_bytes(request.entries * key_value_heads))?,
-        ];
+        ]);
         let grid = Grid {
             blocks: [SPLITS, key_value_heads, request.entries],
             threads: THREADS,
