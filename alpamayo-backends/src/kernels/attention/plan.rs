@@ -143,8 +143,13 @@ impl Plan {
         if queries > 64 || plane_size(client).is_none() {
             return Self::EXACT;
         }
-        // What measured best through CUDA, and through Vulkan.
-        let [planes, unroll, cubes] = if has_tensor_cores(client) { [4, 4, 3] } else { [8, 2, 2] };
+        // What measured best through CUDA, and through Vulkan for one sample. More queries would share more than the 32 KB that Apple's
+        // GPUs have.
+        let [planes, unroll, cubes] = if has_tensor_cores(client) || queries > 4 {
+            [4, 4, 3]
+        } else {
+            [8, 2, 2]
+        };
         Self::Stream { planes, unroll, cubes }
     }
 
