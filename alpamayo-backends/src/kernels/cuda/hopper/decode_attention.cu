@@ -6,7 +6,7 @@
 // a chip's processing clusters differ in size.) Keys and values of the prompt are on their way to shared memory before
 // griddepcontrol.wait, so that what is left after it is short.
 //
-// The source is decode_parts.cu and this file, one after the other, as one translation unit.
+// The source is bf16_products.cu, decode_parts.cu and this file, one after the other, as one translation unit.
 //
 // Launch
 //   grid      (SPLITS, kv_heads, clips), block 512

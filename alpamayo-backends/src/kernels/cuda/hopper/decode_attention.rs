@@ -35,7 +35,11 @@ fn capacity(buffers: &Buffers, heads: usize) -> Option<usize> {
 
 fn kernel(samples: usize) -> Kernel<3> {
     Kernel {
-        source: concat!(include_str!("decode_parts.cu"), include_str!("decode_attention.cu")),
+        source: concat!(
+            include_str!("bf16_products.cu"),
+            include_str!("decode_parts.cu"),
+            include_str!("decode_attention.cu")
+        ),
         entry: "decode_attention",
         definitions: [("ROWS", samples), ("SPLITS", SPLITS), ("PROMPT_TILES", PROMPT_TILES)],
         shared: (PROMPT_TILES + samples) * 8192 + samples * (PROMPT_TILES * 384 + 4352) + 32,

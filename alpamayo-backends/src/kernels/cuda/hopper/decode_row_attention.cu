@@ -9,7 +9,7 @@
 //
 // What is read of q, k and v alone comes from the kernel in front. Everything else is on its way before griddepcontrol.wait.
 //
-// The source is decode_parts.cu and this file, one after the other, as one translation unit.
+// The source is bf16_products.cu, decode_parts.cu and this file, one after the other, as one translation unit.
 //
 // Launch
 //   grid      (SPLITS, kv_heads, clips), at most as many blocks as multiprocessors; block 512

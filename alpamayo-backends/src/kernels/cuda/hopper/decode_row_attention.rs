@@ -32,7 +32,11 @@ const MORE_THAN_HALF: usize = (113 << 10) + 128;
 /// 60.8 and 62.1; with bf16, whose products leave more room, 100 and 98.2.
 fn kernel(beside_few_bits: bool) -> Kernel<2> {
     Kernel {
-        source: concat!(include_str!("decode_parts.cu"), include_str!("decode_row_attention.cu")),
+        source: concat!(
+            include_str!("bf16_products.cu"),
+            include_str!("decode_parts.cu"),
+            include_str!("decode_row_attention.cu")
+        ),
         entry: "decode_row_attention",
         definitions: [("SPLITS", SPLITS), ("PROMPT_TILES", PROMPT_TILES)],
         shared: if beside_few_bits { MORE_THAN_HALF } else { SHARED },

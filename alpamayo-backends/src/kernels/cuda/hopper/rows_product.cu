@@ -10,6 +10,8 @@
 // norm, go through a ring in shared memory; the warps share a tile's columns between them and add up their sums at the
 // end of the rows. The ring's weights are on their way before griddepcontrol.wait.
 //
+// The source is activation.cu, bf16_products.cu and this file, one after the other, as one translation unit.
+//
 // Launch
 //   grid      any; as many blocks as multiprocessors (132)
 //   block     THREADS
@@ -55,10 +57,6 @@ struct Shared {
     float squares[WARPS][8];
 };
 
-__device__ __forceinline__ unsigned shared_address(const void* pointer) {
-    return static_cast<unsigned>(__cvta_generic_to_shared(pointer));
-}
-
 // 16 bytes to shared memory (past L1), zeros where not valid.
 __device__ __forceinline__ void copy_chunk(const void* to, const void* from, bool valid, u64 policy) {
     asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2, %3;"
@@ -74,16 +72,6 @@ __device__ __forceinline__ float load_fresh(const float* from) { // past L1: the
     float v;
     asm volatile("ld.global.cg.f32 %0, [%1];" : "=f"(v) : "l"(from) : "memory");
     return v;
-}
-
-__device__ __forceinline__ void load_matrices(unsigned (&m)[4], unsigned row) {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(m[0]), "=r"(m[1]), "=r"(m[2]), "=r"(m[3]) : "r"(row) : "memory");
-}
-
-__device__ __forceinline__ void multiply(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
 // The three bf16 parts of a pair.

@@ -72,7 +72,11 @@ pub fn run(request: &LibraryProduct<'_, CudaRuntime>) -> Option<Tensor> {
 
 fn kernel(cut: Cut, gated: bool, activation: usize) -> Kernel<8> {
     Kernel {
-        source: concat!(include_str!("activation.cu"), include_str!("rows_product.cu")),
+        source: concat!(
+            include_str!("activation.cu"),
+            include_str!("bf16_products.cu"),
+            include_str!("rows_product.cu")
+        ),
         entry: "rows_product",
         definitions: [
             ("ROWS", cut.rows),
