@@ -153,7 +153,7 @@ pub fn find_cut(
         let mut passed_low = scan.before.low;
         let mut passed_high = scan.before.high;
         let mut open = true;
-        #[unroll]
+        // One unit's work, with bins that it has just read.
         for i in 0..run {
             let passed = Wide {
                 low: passed_low,
@@ -184,11 +184,12 @@ pub fn find_cut(
 
 #[cube]
 fn bin_sum(histogram: &Array<u32>, base: usize, bin: usize, #[comptime] bins: usize) -> Wide {
-    let mut low = 0u32;
-    let mut high = 0u32;
-    if bin < bins {
-        low = histogram[2 * (base + bin)];
-        high = histogram[2 * (base + bin) + 1];
+    // Something is loaded where there is no such bin: loads that depend on a condition are waited for one by one.
+    let at = 2 * (base + min(bin, comptime!(bins - 1)));
+    let (low, high) = (histogram[at], histogram[at + 1]);
+    let sum = join(high, low, HALF);
+    Wide {
+        low: select(bin < bins, sum.low, 0u32.runtime()),
+        high: select(bin < bins, sum.high, 0u32.runtime()),
     }
-    join(high, low, HALF)
 }

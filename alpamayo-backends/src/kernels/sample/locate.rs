@@ -19,10 +19,7 @@ pub struct Bound {
 impl Bound {
     /// A token's weight where it is counted, or else zero: where `ties`, tokens of the bound's weight, otherwise those not below it.
     fn weight(&self, weights: &Array<u32>, vocabulary: &Vocabulary, id: u32, #[comptime] ties: bool) -> Pieces {
-        let mut bits = 0u32;
-        if id < vocabulary.tokens {
-            bits = weights[self.row_start + id as usize];
-        }
+        let bits = vocabulary.read(weights, self.row_start, id);
         let own = pieces(f32::reinterpret(bits));
         let mut counts = bits == self.cut;
         if comptime!(!ties) {
@@ -80,15 +77,11 @@ pub fn locate(
         high: found[2],
     };
     let first = cube * comptime!((rounds * UNITS) as u32) + UNIT_POS * comptime!(rounds as u32);
-    let mut low = Array::<u32>::new(rounds);
-    let mut high = Array::<u32>::new(rounds);
     let mut sum_low = 0u32;
     let mut sum_high = 0u32;
     #[unroll]
     for i in 0..rounds {
         let own = bound.weight(weights, vocabulary, first + comptime!(i as u32), ties);
-        low[i] = own.low;
-        high[i] = own.high;
         sum_low += own.low;
         sum_high += own.high;
     }
@@ -97,15 +90,16 @@ pub fn locate(
     if is_within(target, scan.before, run) {
         let mut passed_low = scan.before.low;
         let mut passed_high = scan.before.high;
-        #[unroll]
+        // One unit's work, with weights that it has just read.
         for i in 0..rounds {
             let passed = Wide {
                 low: passed_low,
                 high: passed_high,
             };
-            let own = join(high[i], low[i], PIECE);
+            let own = bound.weight(weights, vocabulary, first + i as u32, ties);
+            let own = join(own.high, own.low, PIECE);
             if is_within(target, passed, own) {
-                found[3] = first + comptime!(i as u32);
+                found[3] = first + i as u32;
                 found[4] = passed.low;
                 found[5] = passed.high;
             }

@@ -58,6 +58,13 @@ impl Vocabulary {
     pub fn allows(&self, id: u32) -> bool {
         id < self.tokens && (id < self.masked_start || id >= self.masked_end)
     }
+
+    /// A token's word in a row that begins at `row_start`, 0 where there is no such token. Something is loaded all the same: loads that
+    /// depend on a condition are waited for one by one.
+    pub fn read(&self, words: &Array<u32>, row_start: usize, id: u32) -> u32 {
+        let word = words[row_start + min(id, self.tokens - 1) as usize];
+        select(id < self.tokens, word, 0u32.runtime())
+    }
 }
 
 /// A row's part of the state.

@@ -32,10 +32,8 @@ pub fn sample_maxima(
     #[unroll]
     for i in 0..rounds {
         let id = first + comptime!((i * UNITS) as u32);
-        keys[i] = 0u32;
-        if vocabulary.allows(id) {
-            keys[i] = order_key(logits[row_start + id as usize]);
-        }
+        let bits = vocabulary.read(logits, row_start, id);
+        keys[i] = select(vocabulary.allows(id), order_key(bits), 0u32.runtime());
     }
     let mut best = 0u32;
     let mut best_id = 0u32;
@@ -85,10 +83,7 @@ pub fn sample_weights(
     #[unroll]
     for i in 0..rounds {
         let id = first + comptime!((i * UNITS) as u32);
-        values[i] = 0u32;
-        if vocabulary.allows(id) {
-            values[i] = logits[row_start + id as usize];
-        }
+        values[i] = vocabulary.read(logits, row_start, id);
     }
     let histogram = SharedHistogram::new(comptime!(BINS[0]));
     let mut shared = SharedBest::new();
@@ -206,10 +201,7 @@ fn own_weights(
     #[unroll]
     for i in 0..rounds {
         let id = first + comptime!((i * UNITS) as u32);
-        values[i] = 0u32;
-        if id < vocabulary.tokens {
-            values[i] = weights[row * vocabulary.tokens as usize + id as usize];
-        }
+        values[i] = vocabulary.read(weights, row * vocabulary.tokens as usize, id);
     }
     values
 }

@@ -134,48 +134,67 @@ impl SharedWides {
         self.low[unit] = own.low;
         self.high[unit] = own.high;
         sync_cube();
-        let in_group = sum_before(&self.low, &self.high, unit - lane, lane);
+        let in_group = sum(&self.low, &self.high, unit - lane, lane, lane);
         if lane == GROUP - 1 {
-            let sum = add(in_group, own);
+            let sum = add(in_group.before, own);
             self.group_low[group] = sum.low;
             self.group_high[group] = sum.high;
         }
         sync_cube();
-        let groups = sum_before(&self.group_low, &self.group_high, 0usize.runtime(), group);
-        let total = sum_before(&self.group_low, &self.group_high, 0usize.runtime(), GROUP.runtime());
+        let groups = sum(
+            &self.group_low,
+            &self.group_high,
+            0usize.runtime(),
+            group,
+            GROUP.runtime(),
+        );
         Scan {
-            before: add(groups, in_group),
-            total,
+            before: add(groups.before, in_group.before),
+            total: groups.total,
         }
     }
 }
 
-/// The sum of the first `count` numbers, 16 at most, from `start` on.
+/// The sum of the first `count` numbers from `start` on, and of the first `before` of them.
+///
+/// A loop, though it is short: as straight code a draw's kernels take longer to arrive at a processor than to run.
 #[cube]
-fn sum_before(low: &SharedMemory<u32>, high: &SharedMemory<u32>, start: usize, count: usize) -> Wide {
+fn sum(low: &SharedMemory<u32>, high: &SharedMemory<u32>, start: usize, before: usize, count: usize) -> Scan {
     let mut sum_low = 0u32;
     let mut sum_high = 0u32;
-    #[unroll]
-    for i in 0..GROUP {
-        let (other_low, other_high) = (low[start + i], high[start + i]);
-        if i < count {
-            let sum = add(
-                Wide {
-                    low: sum_low,
-                    high: sum_high,
-                },
-                Wide {
-                    low: other_low,
-                    high: other_high,
-                },
-            );
-            sum_low = sum.low;
-            sum_high = sum.high;
+    let mut before_low = 0u32;
+    let mut before_high = 0u32;
+    for i in 0..count {
+        if i == before {
+            before_low = sum_low;
+            before_high = sum_high;
         }
+        let sum = add(
+            Wide {
+                low: sum_low,
+                high: sum_high,
+            },
+            Wide {
+                low: low[start + i],
+                high: high[start + i],
+            },
+        );
+        sum_low = sum.low;
+        sum_high = sum.high;
     }
-    Wide {
-        low: sum_low,
-        high: sum_high,
+    if before == count {
+        before_low = sum_low;
+        before_high = sum_high;
+    }
+    Scan {
+        before: Wide {
+            low: before_low,
+            high: before_high,
+        },
+        total: Wide {
+            low: sum_low,
+            high: sum_high,
+        },
     }
 }
 
