@@ -13,6 +13,8 @@ use cubecl_runtime::validation::{validate_cube_dim, validate_units};
 use wgpu::{Backend, ComputePipeline};
 
 use super::server::Server;
+#[cfg(feature = "vulkan")]
+use super::{packed_dots, rolled_loops};
 
 /// A kernel before it is compiled.
 pub(super) type Kernel = Box<dyn CubeTask<AutoCompiler>>;
@@ -56,14 +58,15 @@ fn code(
 ) -> Result<CompiledKernel<AutoCompiler>, CompilationError> {
     let compiled = kernel.as_ref().compile(compiler, options, mode, address_type)?;
     #[cfg(feature = "vulkan")]
-    let compiled = packed(compiled);
+    let compiled = rewritten(compiled);
     Ok(compiled)
 }
 
 #[cfg(feature = "vulkan")]
-fn packed(mut compiled: CompiledKernel<AutoCompiler>) -> CompiledKernel<AutoCompiler> {
+fn rewritten(mut compiled: CompiledKernel<AutoCompiler>) -> CompiledKernel<AutoCompiler> {
     if let Some(AutoRepresentation::SpirV(code)) = &mut compiled.repr {
-        super::packed_dots::pack(&mut code.assembled_module);
+        packed_dots::pack(&mut code.assembled_module);
+        rolled_loops::keep(&mut code.assembled_module);
     }
     compiled
 }

@@ -10,10 +10,14 @@ mod opening;
 #[cfg(feature = "vulkan")]
 mod packed_dots;
 mod reading;
+#[cfg(feature = "vulkan")]
+mod rolled_loops;
 mod runtime;
 mod server;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "vulkan")]
+mod words;
 
 use burn_cubecl::CubeBackend;
 use burn_cubecl::tensor::CubeTensor;

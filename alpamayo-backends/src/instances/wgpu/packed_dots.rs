@@ -4,23 +4,13 @@
 //! than those of floats. SPIR-V has the product of the words themselves, one instruction of GPUs that multiply bytes.
 
 use std::collections::{HashMap, HashSet};
-use std::ops::RangeInclusive;
 
-/// Words in front of a module's instructions.
-const HEADER: usize = 5;
+use spirv::{Capability, Op};
 
-/// What a module begins with.
-const MAGIC: u32 = 0x0723_0203;
-
-const CAPABILITY: u32 = 17;
-const TYPE_INT: u32 = 21;
-const TYPE_VECTOR: u32 = 23;
-const BITCAST: u32 = 124;
-/// Products of signed bytes, of unsigned ones, and of signed with unsigned ones.
-const DOTS: RangeInclusive<u32> = 4450..=4452;
+use super::words::{HEADER, first_word, instructions, op};
 
 /// The capability of such products of words.
-const OF_PACKED_BYTES: u32 = 6018;
+const OF_PACKED_BYTES: u32 = Capability::DotProductInput4x8BitPacked as u32;
 
 /// The operand that tells that a word is four bytes.
 const PACKED_BYTES: u32 = 0;
@@ -35,14 +25,11 @@ pub(super) fn pack(code: &mut Vec<u32>) {
 /// The module with products of words, where there are any.
 fn packed(code: &[u32]) -> Option<Vec<u32>> {
     let instructions = instructions(code)?;
-    if !instructions
-        .iter()
-        .any(|instruction| DOTS.contains(&opcode(instruction)))
-    {
+    if !instructions.iter().any(|instruction| is_dot(op(instruction))) {
         return None;
     }
     let casts = casts(&instructions);
-    let capability = [first_word(CAPABILITY, 2), OF_PACKED_BYTES];
+    let capability = [first_word(Op::Capability, 2), OF_PACKED_BYTES];
     let mut packed = code[..HEADER].to_vec();
     if !instructions.contains(&capability.as_slice()) {
         packed.extend(capability);
@@ -59,12 +46,17 @@ fn packed(code: &[u32]) -> Option<Vec<u32>> {
     any.then_some(packed)
 }
 
+/// Whether this is a product of signed bytes, of unsigned ones, or of signed with unsigned ones.
+fn is_dot(op: Op) -> bool {
+    matches!(op, Op::SDot | Op::UDot | Op::SUDot)
+}
+
 /// The product of the words that a product's operands are cast from.
 fn of_words(instruction: &[u32], casts: &HashMap<u32, Word>) -> Option<[u32; 6]> {
     match *instruction {
-        [_, of_type, id, first, second] if DOTS.contains(&opcode(instruction)) => {
+        [_, of_type, id, first, second] if is_dot(op(instruction)) => {
             let (first, second) = (casts.get(&first)?, casts.get(&second)?);
-            let start = first_word(opcode(instruction), 6);
+            let start = first_word(op(instruction), 6);
             (first.of_type == second.of_type).then_some([start, of_type, id, first.id, second.id, PACKED_BYTES])
         }
         _ => None,
@@ -83,12 +75,12 @@ fn casts(instructions: &[&[u32]]) -> HashMap<u32, Word> {
     let (mut bytes, mut vectors, mut integers) = (HashSet::new(), HashSet::new(), HashSet::new());
     let (mut words, mut casts) = (HashMap::new(), HashMap::new());
     for &instruction in instructions {
-        let code = opcode(instruction);
+        let code = op(instruction);
         match *instruction {
-            [_, id, 8, _] if code == TYPE_INT => _ = bytes.insert(id),
-            [_, id, 32, _] if code == TYPE_INT => _ = integers.insert(id),
-            [_, id, of, 4] if code == TYPE_VECTOR && bytes.contains(&of) => _ = vectors.insert(id),
-            [_, of_type, id, from] if code == BITCAST && vectors.contains(&of_type) => {
+            [_, id, 8, _] if code == Op::TypeInt => _ = bytes.insert(id),
+            [_, id, 32, _] if code == Op::TypeInt => _ = integers.insert(id),
+            [_, id, of, 4] if code == Op::TypeVector && bytes.contains(&of) => _ = vectors.insert(id),
+            [_, of_type, id, from] if code == Op::Bitcast && vectors.contains(&of_type) => {
                 if let Some(&word) = words.get(&from) {
                     casts.insert(id, word);
                 }
@@ -103,44 +95,29 @@ fn casts(instructions: &[&[u32]]) -> HashMap<u32, Word> {
     casts
 }
 
-/// A module's instructions, `None` where they aren't all whole.
-fn instructions(code: &[u32]) -> Option<Vec<&[u32]>> {
-    let (header, mut rest) = code.split_at_checked(HEADER)?;
-    if header[0] != MAGIC {
-        return None;
-    }
-    let mut instructions = Vec::new();
-    while let Some(&first) = rest.first() {
-        let (instruction, behind) = rest.split_at_checked((first >> 16) as usize)?;
-        if instruction.is_empty() {
-            return None;
-        }
-        instructions.push(instruction);
-        rest = behind;
-    }
-    Some(instructions)
-}
-
-fn opcode(instruction: &[u32]) -> u32 {
-    instruction[0] & 0xffff
-}
-
-fn first_word(opcode: u32, words: u32) -> u32 {
-    words << 16 | opcode
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use spirv::MAGIC_NUMBER;
 
     use super::*;
 
-    const DOT: u32 = 4450;
-    const DOT_CAPABILITY: [u32; 3] = [CAPABILITY, 2, 6019];
+    const CAPABILITY: u32 = Op::Capability as u32;
+    const TYPE_INT: u32 = Op::TypeInt as u32;
+    const TYPE_VECTOR: u32 = Op::TypeVector as u32;
+    const BITCAST: u32 = Op::Bitcast as u32;
+    const DOT: u32 = Op::SDot as u32;
+    const DOTS: [Op; 3] = [Op::SDot, Op::UDot, Op::SUDot];
+    const DOT_CAPABILITY: [u32; 3] = [CAPABILITY, 2, Capability::DotProduct as u32];
+
+    /// What an instruction of so many words begins with.
+    fn first_word(opcode: u32, words: u32) -> u32 {
+        words << 16 | opcode
+    }
 
     /// A module of instructions, each of them an opcode, a count of words and operands.
     fn module(instructions: &[&[u32]]) -> Vec<u32> {
-        let mut code = vec![MAGIC, 0x0001_0600, 0, 100, 0];
+        let mut code = vec![MAGIC_NUMBER, 0x0001_0600, 0, 100, 0];
         for &instruction in instructions {
             code.push(first_word(instruction[0], instruction[1]));
             code.extend(&instruction[2..]);
@@ -188,7 +165,7 @@ mod tests {
 
     #[test]
     fn products_of_cast_words_are_products_of_words() {
-        for dot in DOTS {
+        for dot in DOTS.map(|dot| dot as u32) {
             let cast: [&[u32]; 3] = [
                 &[dot, 5, 1, 40, 30, 31],
                 &[128, 5, 1, 41, 40, 10],
@@ -227,7 +204,7 @@ mod tests {
         let code = with(&[&DOT_CAPABILITY], &[&[DOT, 5, 1, 40, 30, 31]]);
         assert_ne!(of(code.clone()), code);
         let mut other = code.clone();
-        other[0] = MAGIC.swap_bytes();
+        other[0] = MAGIC_NUMBER.swap_bytes();
         assert_eq!(of(other.clone()), other);
         // No last instruction is whole.
         for end in (0..HEADER).chain(code.len() - 4..code.len()) {

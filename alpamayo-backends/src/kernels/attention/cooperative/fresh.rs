@@ -144,15 +144,14 @@ fn prepare_queries<E: Float>(
     let kept = no_queries(config);
     let at_once = comptime!(config.units() / LANES);
     let staged = comptime!(2 * config.keys);
-    #[unroll]
+    let steps = comptime!(config.rows().min(staged) / at_once);
     for pass in 0..comptime!(config.rows().div_ceil(staged)) {
-        let steps = comptime!((config.rows() - pass * staged).min(staged) / at_once);
         // All on their way before the first is waited for.
         let mut loaded = Array::<Quad>::new(comptime!(2 * steps));
         let mut angles = Array::<Quad>::new(comptime!(2 * steps));
         #[unroll]
         for step in 0..steps {
-            let row = comptime!(pass * staged + step * at_once) + group();
+            let row = pass * staged + comptime!(step * at_once) + group();
             let (head, token) = query_of_row(queries, row, config);
             #[unroll]
             for half in 0..2usize {

@@ -75,7 +75,7 @@ pub(super) fn no_queries(#[comptime] config: CooperativeConfig) -> Sequence<Matr
 pub(super) fn keep_queries(
     kept: &Sequence<Matrix<bf16>>,
     stages: &Stages,
-    #[comptime] pass: usize,
+    pass: usize,
     #[comptime] config: CooperativeConfig,
 ) {
     let rows = comptime!(2 * config.keys);
