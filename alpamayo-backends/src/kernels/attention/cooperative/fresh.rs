@@ -145,6 +145,7 @@ fn prepare_queries<E: Float>(
     let at_once = comptime!(config.units() / LANES);
     let staged = comptime!(2 * config.keys);
     let steps = comptime!(config.rows().min(staged) / at_once);
+    // A loop: code that runs once comes from memory.
     for pass in 0..comptime!(config.rows().div_ceil(staged)) {
         // All on their way before the first is waited for.
         let mut loaded = Array::<Quad>::new(comptime!(2 * steps));
