@@ -14,10 +14,10 @@ mod reading;
 mod rolled_loops;
 mod runtime;
 mod server;
+#[cfg(feature = "vulkan")]
+mod spirv_words;
 #[cfg(test)]
 mod tests;
-#[cfg(feature = "vulkan")]
-mod words;
 
 use burn_cubecl::CubeBackend;
 use burn_cubecl::tensor::CubeTensor;

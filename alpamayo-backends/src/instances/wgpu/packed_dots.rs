@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 
 use spirv::{Capability, Op};
 
-use super::words::{HEADER, first_word, instructions, op};
+use super::spirv_words::{HEADER, first_word, instructions, op};
 
 /// The capability of such products of words.
 const OF_PACKED_BYTES: u32 = Capability::DotProductInput4x8BitPacked as u32;

@@ -5,7 +5,7 @@
 
 use spirv::{LoopControl, Op};
 
-use super::words::{HEADER, instructions, op};
+use super::spirv_words::{HEADER, instructions, op};
 
 /// Which word of a loop's instruction tells how to compile it.
 const CONTROL: usize = 3;
@@ -34,7 +34,7 @@ mod tests {
     use spirv::MAGIC_NUMBER;
 
     use super::*;
-    use crate::instances::wgpu::words::first_word;
+    use crate::instances::wgpu::spirv_words::first_word;
 
     /// A module of loops and of other instructions with as many operands.
     fn module(controls: &[Option<u32>]) -> Vec<u32> {
@@ -62,7 +62,7 @@ mod tests {
                 .map(|control| control.map(|control| if control == 0 { LoopControl::DONT_UNROLL.bits() } else { control }))
                 .collect();
             prop_assert_eq!(&code, &module(&kept));
-            // What is no module stays.
+            // What is no module stays: it begins with another number, an even one, or ends within an instruction.
             let mut others = [module(&controls), module(&controls)];
             others[0][0] = word & !1;
             let whole = others[1].len();

@@ -134,9 +134,9 @@ impl SharedWides {
         self.low[unit] = own.low;
         self.high[unit] = own.high;
         sync_cube();
-        let in_group = sum(&self.low, &self.high, unit - lane, lane, lane);
+        let in_group = sum(&self.low, &self.high, unit - lane, lane, lane).total;
         if lane == GROUP - 1 {
-            let sum = add(in_group.before, own);
+            let sum = add(in_group, own);
             self.group_low[group] = sum.low;
             self.group_high[group] = sum.high;
         }
@@ -149,13 +149,13 @@ impl SharedWides {
             GROUP.runtime(),
         );
         Scan {
-            before: add(groups.before, in_group.before),
+            before: add(groups.before, in_group),
             total: groups.total,
         }
     }
 }
 
-/// The sum of the first `count` numbers from `start` on, and of the first `before` of them.
+/// The sum of the first `count` numbers from `start` on, and of those in front of the one at `before`, where it is among them.
 ///
 /// A loop, though it is short: as straight code a draw's kernels take longer to arrive at a processor than to run.
 #[cube]
@@ -181,10 +181,6 @@ fn sum(low: &SharedMemory<u32>, high: &SharedMemory<u32>, start: usize, before: 
         );
         sum_low = sum.low;
         sum_high = sum.high;
-    }
-    if before == count {
-        before_low = sum_low;
-        before_high = sum_high;
     }
     Scan {
         before: Wide {
