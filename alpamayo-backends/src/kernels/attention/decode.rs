@@ -3,7 +3,10 @@
 use cubecl::prelude::*;
 
 use super::element::{Chunk, HIDDEN, LOWEST, Quad, chunk_elements, widen};
-use super::problem::{Extents, Keys, Problem, Queries, Sources, keys_of, read_key, read_value, visible_keys};
+use super::problem::{
+    Extents, Keys, Problem, Queries, Sources, keys_of, read_prompt_key, read_prompt_value, read_tail_key,
+    read_tail_value, visible_keys,
+};
 
 /// How the lanes of a cube share the keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -93,6 +96,7 @@ pub(super) fn decode(
         problem,
     );
 
+    let mut tile = Tile::fetch(sources, &keys, config);
     let mut state = State::new(config);
     #[unroll]
     for q in 0..config.queries {
@@ -108,8 +112,73 @@ pub(super) fn decode(
         }
     }
     attend(
-        sources, extents, &queries, &keys, &mut state, output, statistics, config,
+        sources, extents, &queries, &keys, &mut tile, &mut state, output, statistics, config,
     );
+}
+
+/// Keys and values that a lane has asked for.
+#[derive(CubeType)]
+pub(super) struct Tile {
+    keys: Array<Chunk>,
+    values: Array<Chunk>,
+}
+
+#[cube]
+impl Tile {
+    /// The first ones of the cube's keys. They are on their way while queries are prepared.
+    pub fn fetch(sources: &Sources, keys: &Keys, #[comptime] config: DecodeConfig) -> Tile {
+        let chunks = comptime!(config.unroll * config.lane_chunks());
+        let mut tile = Tile {
+            keys: Array::<Chunk>::new(chunks),
+            values: Array::<Chunk>::new(chunks),
+        };
+        if keys.begin < keys.end {
+            tile.fetch_keys(sources, keys, keys.begin, config);
+            tile.fetch_values(sources, keys, keys.begin, config);
+        }
+        tile
+    }
+
+    fn fetch_keys(&mut self, sources: &Sources, keys: &Keys, begin: usize, #[comptime] config: DecodeConfig) {
+        if keys.tail {
+            #[unroll]
+            for at in 0..comptime!(config.unroll * config.lane_chunks()) {
+                let (index, chunk) = place_of_lane(keys, begin, at, config);
+                self.keys[at] = read_tail_key(sources, keys, index, chunk, config.problem);
+            }
+        } else {
+            #[unroll]
+            for at in 0..comptime!(config.unroll * config.lane_chunks()) {
+                let (index, chunk) = place_of_lane(keys, begin, at, config);
+                self.keys[at] = read_prompt_key(sources, keys, index, chunk);
+            }
+        }
+    }
+
+    fn fetch_values(&mut self, sources: &Sources, keys: &Keys, begin: usize, #[comptime] config: DecodeConfig) {
+        if keys.tail {
+            #[unroll]
+            for at in 0..comptime!(config.unroll * config.lane_chunks()) {
+                let (index, chunk) = place_of_lane(keys, begin, at, config);
+                self.values[at] = read_tail_value(sources, keys, index, chunk, config.problem);
+            }
+        } else {
+            #[unroll]
+            for at in 0..comptime!(config.unroll * config.lane_chunks()) {
+                let (index, chunk) = place_of_lane(keys, begin, at, config);
+                self.values[at] = read_prompt_value(sources, keys, index, chunk);
+            }
+        }
+    }
+}
+
+/// The key of a lane's `at`-th chunk of a round, the cube's last one where there are no more, and the chunk's number.
+#[cube]
+fn place_of_lane(keys: &Keys, begin: usize, #[comptime] at: usize, #[comptime] config: DecodeConfig) -> (usize, usize) {
+    let (u, c) = comptime!((at / config.lane_chunks(), at % config.lane_chunks()));
+    let index = begin + comptime!(u * config.streams()) + stream_of_lane(config);
+    let chunk = comptime!(c * config.lanes()) + UNIT_POS_X as usize % comptime!(config.lanes());
+    (index.min(keys.end - 1), chunk)
 }
 
 /// What a lane keeps of the cube's queries: its features of them and of their sums, its stream's maxima and weights.
@@ -161,105 +230,140 @@ pub(super) fn attend(
     extents: &Extents,
     queries: &Queries,
     keys: &Keys,
+    tile: &mut Tile,
     state: &mut State,
     output: &mut Array<Quad>,
     statistics: &mut Array<f32>,
     #[comptime] config: DecodeConfig,
 ) {
-    let problem = comptime!(config.problem);
-    let lanes = comptime!(config.lanes());
-    let lane_chunks = comptime!(config.lane_chunks());
-    let chunk_quads = comptime!(config.chunk_quads());
-    let lane_quads = comptime!(config.lane_quads());
-    let columns = comptime!(problem.head_dim / 4);
-    let lane = UNIT_POS_X as usize % lanes;
-    let stream = stream_of_lane(config);
-
     let mut begin = keys.begin;
     while begin < keys.end {
-        let mut key_chunks = Array::<Chunk>::new(comptime!(config.unroll * lane_chunks));
-        let mut value_chunks = Array::<Chunk>::new(comptime!(config.unroll * lane_chunks));
-        #[unroll]
-        for u in 0..config.unroll {
-            let index = (begin + u * comptime!(config.streams()) + stream).min(keys.end - 1);
-            #[unroll]
-            for c in 0..lane_chunks {
-                let at = comptime!(u * lane_chunks + c);
-                key_chunks[at] = read_key(sources, keys, index, c * lanes + lane, problem);
-                value_chunks[at] = read_value(sources, keys, index, c * lanes + lane, problem);
-            }
+        let next = begin + comptime!(config.unroll * config.streams());
+        let mut scores = scores(extents, queries, keys, tile, state, begin, config);
+        if next < keys.end {
+            tile.fetch_keys(sources, keys, next, config);
         }
-
-        let mut scores = Array::<f32>::new(comptime!(config.queries * config.unroll));
-        #[unroll]
-        for u in 0..config.unroll {
-            let index = begin + u * comptime!(config.streams()) + stream;
-            let mut key = Array::<Quad>::new(lane_quads);
-            #[unroll]
-            for c in 0..lane_chunks {
-                #[unroll]
-                for quad in 0..chunk_quads {
-                    key[comptime!(c * chunk_quads + quad)] =
-                        widen(key_chunks[comptime!(u * lane_chunks + c)], quad, problem.packed);
-                }
-            }
-            #[unroll]
-            for q in 0..config.queries {
-                let mut product = Quad::new(0.0f32);
-                #[unroll]
-                for quad in 0..lane_quads {
-                    product = fma(state.heads[comptime!(q * lane_quads + quad)], key[quad], product);
-                }
-                let score = sum_lanes(product[0] + product[1] + product[2] + product[3], lanes);
-                let visible = visible_keys(extents, keys, queries.token_of(queries.first + q, problem), problem);
-                scores[comptime!(q * config.unroll + u)] = select(index < visible, score, HIDDEN.runtime());
-            }
+        state.weigh(&mut scores, config);
+        state.add(&scores, tile, config);
+        if next < keys.end {
+            tile.fetch_values(sources, keys, next, config);
         }
+        begin = next;
+    }
+    merge_streams(state, config);
+    merge_planes(extents, queries, state, output, statistics, config);
+}
 
+/// Scores of a lane's keys, for each of the queries.
+#[cube]
+fn scores(
+    extents: &Extents,
+    queries: &Queries,
+    keys: &Keys,
+    tile: &Tile,
+    state: &State,
+    begin: usize,
+    #[comptime] config: DecodeConfig,
+) -> Array<f32> {
+    let problem = comptime!(config.problem);
+    let lane_quads = comptime!(config.lane_quads());
+    let mut scores = Array::<f32>::new(comptime!(config.queries * config.unroll));
+    #[unroll]
+    for u in 0..config.unroll {
+        let index = begin + u * comptime!(config.streams()) + stream_of_lane(config);
+        let mut key = Array::<Quad>::new(lane_quads);
+        #[unroll]
+        for quad in 0..lane_quads {
+            key[quad] = quad_of_tile(&tile.keys, u, quad, config);
+        }
         #[unroll]
         for q in 0..config.queries {
-            let previous = state.maximum[q];
+            let mut product = Quad::new(0.0f32);
+            #[unroll]
+            for quad in 0..lane_quads {
+                product = fma(state.heads[comptime!(q * lane_quads + quad)], key[quad], product);
+            }
+            let score = sum_lanes(
+                product[0] + product[1] + product[2] + product[3],
+                comptime!(config.lanes()),
+            );
+            let visible = visible_keys(extents, keys, queries.token_of(queries.first + q, problem), problem);
+            scores[comptime!(q * config.unroll + u)] = select(index < visible, score, HIDDEN.runtime());
+        }
+    }
+    scores
+}
+
+/// A lane's quad of its key or value `u` of a round.
+#[cube]
+fn quad_of_tile(
+    chunks: &Array<Chunk>,
+    #[comptime] u: usize,
+    #[comptime] quad: usize,
+    #[comptime] config: DecodeConfig,
+) -> Quad {
+    let (chunk, quad) = comptime!((quad / config.chunk_quads(), quad % config.chunk_quads()));
+    widen(
+        chunks[comptime!(u * config.lane_chunks() + chunk)],
+        quad,
+        config.problem.packed,
+    )
+}
+
+#[cube]
+impl State {
+    /// Makes weights of scores, under a maximum that they may raise.
+    fn weigh(&mut self, scores: &mut Array<f32>, #[comptime] config: DecodeConfig) {
+        let lane_quads = comptime!(config.lane_quads());
+        #[unroll]
+        for q in 0..config.queries {
+            let previous = self.maximum[q];
             let mut next = previous;
             #[unroll]
             for u in 0..config.unroll {
                 next = max(next, scores[comptime!(q * config.unroll + u)]);
             }
             let decay = (previous - next).exp();
-            let mut weight_sum = state.total[q] * decay;
+            let mut weight_sum = self.total[q] * decay;
             #[unroll]
             for u in 0..config.unroll {
                 let weight = (scores[comptime!(q * config.unroll + u)] - next).exp();
                 scores[comptime!(q * config.unroll + u)] = weight;
                 weight_sum += weight;
             }
-            state.maximum[q] = next;
-            state.total[q] = weight_sum;
+            self.maximum[q] = next;
+            self.total[q] = weight_sum;
             #[unroll]
             for quad in 0..lane_quads {
                 let at = comptime!(q * lane_quads + quad);
-                state.sums[at] = state.sums[at] * Quad::new(decay);
+                self.sums[at] = self.sums[at] * Quad::new(decay);
             }
         }
+    }
+
+    /// Adds the round's values by their weights.
+    fn add(&mut self, weights: &Array<f32>, tile: &Tile, #[comptime] config: DecodeConfig) {
+        let lane_quads = comptime!(config.lane_quads());
         #[unroll]
         for u in 0..config.unroll {
             #[unroll]
-            for c in 0..lane_chunks {
+            for quad in 0..lane_quads {
+                let value = quad_of_tile(&tile.values, u, quad, config);
                 #[unroll]
-                for quad in 0..chunk_quads {
-                    let value = widen(value_chunks[comptime!(u * lane_chunks + c)], quad, problem.packed);
-                    #[unroll]
-                    for q in 0..config.queries {
-                        let at = comptime!(q * lane_quads + c * chunk_quads + quad);
-                        let weight = Quad::new(scores[comptime!(q * config.unroll + u)]);
-                        state.sums[at] = fma(weight, value, state.sums[at]);
-                    }
+                for q in 0..config.queries {
+                    let at = comptime!(q * lane_quads + quad);
+                    let weight = Quad::new(weights[comptime!(q * config.unroll + u)]);
+                    self.sums[at] = fma(weight, value, self.sums[at]);
                 }
             }
         }
-        begin += comptime!(config.unroll * config.streams());
     }
+}
 
-    // Merge the streams of a plane.
+/// Merges the streams of a plane.
+#[cube]
+fn merge_streams(state: &mut State, #[comptime] config: DecodeConfig) {
+    let lane_quads = comptime!(config.lane_quads());
     #[unroll]
     for level in 0..comptime!(DecodeConfig::levels(config.plane / config.lanes())) {
         let distance = comptime!((config.lanes() << level) as u32);
@@ -284,26 +388,36 @@ pub(super) fn attend(
             }
         }
     }
+}
 
-    // Merge the planes of the cube.
-    let mut plane_sums = SharedMemory::<Quad>::new(comptime!(config.planes * config.queries * problem.head_dim / 4));
-    let mut plane_maximum = SharedMemory::<f32>::new(comptime!(config.planes * config.queries));
-    let mut plane_total = SharedMemory::<f32>::new(comptime!(config.planes * config.queries));
+/// Merges the planes of the cube and writes what comes out.
+#[cube]
+fn merge_planes(
+    extents: &Extents,
+    queries: &Queries,
+    state: &State,
+    output: &mut Array<Quad>,
+    statistics: &mut Array<f32>,
+    #[comptime] config: DecodeConfig,
+) {
+    let problem = comptime!(config.problem);
+    let columns = comptime!(problem.head_dim / 4);
+    let mut sums = SharedMemory::<Quad>::new(comptime!(config.planes * config.queries * problem.head_dim / 4));
+    let mut maxima = SharedMemory::<f32>::new(comptime!(config.planes * config.queries));
+    let mut totals = SharedMemory::<f32>::new(comptime!(config.planes * config.queries));
     if UNIT_POS_X < comptime!(config.lanes() as u32) {
         #[unroll]
         for q in 0..config.queries {
             let row = UNIT_POS_Y as usize * config.queries + q;
-            if lane == 0 {
-                plane_maximum[row] = state.maximum[q];
-                plane_total[row] = state.total[q];
+            if UNIT_POS_X == 0 {
+                maxima[row] = state.maximum[q];
+                totals[row] = state.total[q];
             }
             #[unroll]
-            for c in 0..lane_chunks {
-                #[unroll]
-                for quad in 0..chunk_quads {
-                    plane_sums[row * columns + (c * lanes + lane) * chunk_quads + quad] =
-                        state.sums[comptime!(q * lane_quads + c * chunk_quads + quad)];
-                }
+            for quad in 0..comptime!(config.lane_quads()) {
+                let (chunk, of_chunk) = comptime!((quad / config.chunk_quads(), quad % config.chunk_quads()));
+                sums[row * columns + lane_quad(chunk, of_chunk, config)] =
+                    state.sums[comptime!(q * config.lane_quads() + quad)];
             }
         }
     }
@@ -319,16 +433,16 @@ pub(super) fn attend(
             let mut next = LOWEST.runtime();
             #[unroll]
             for plane in 0..config.planes {
-                next = max(next, plane_maximum[plane * config.queries + q]);
+                next = max(next, maxima[plane * config.queries + q]);
             }
             let mut all = 0.0f32;
             let mut sum = Quad::new(0.0f32);
             #[unroll]
             for plane in 0..config.planes {
                 let row = plane * config.queries + q;
-                let decay = (plane_maximum[row] - next).exp();
-                all += plane_total[row] * decay;
-                sum = fma(plane_sums[row * columns + column], Quad::new(decay), sum);
+                let decay = (maxima[row] - next).exp();
+                all += totals[row] * decay;
+                sum = fma(sums[row * columns + column], Quad::new(decay), sum);
             }
             let target = queries.place(queries.first + q, problem) * extents.slots as usize + queries.slot;
             output[target * columns + column] = sum;

@@ -5,7 +5,7 @@
 
 use cubecl::prelude::*;
 
-use super::decode::{DecodeConfig, State, attend, lane_quad, stream_of_lane, sum_lanes};
+use super::decode::{DecodeConfig, State, Tile, attend, lane_quad, stream_of_lane, sum_lanes};
 use super::element::{Chunk, Quad, chunk_elements, pack_bf16, widen};
 use super::head_norm_rope_append::Tables;
 use super::problem::{Extents, Keys, Queries, Sources, keys_of};
@@ -39,6 +39,7 @@ pub(super) fn decode_fresh(
         problem,
     );
 
+    let mut tile = Tile::fetch(sources, &keys, config);
     // The cube's queries, the new key, the new value.
     let mut fresh = SharedMemory::<Quad>::new(comptime!((config.queries + 2) * problem.head_dim / 4));
     let count = select(keys.tail, comptime!(config.queries + 2), config.queries.runtime());
@@ -68,7 +69,7 @@ pub(super) fn decode_fresh(
         }
     }
     attend(
-        sources, extents, &queries, &keys, &mut state, output, statistics, config,
+        sources, extents, &queries, &keys, &mut tile, &mut state, output, statistics, config,
     );
 }
 

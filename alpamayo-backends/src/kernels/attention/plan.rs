@@ -148,7 +148,7 @@ impl Plan {
         let [planes, unroll, cubes] = if has_tensor_cores(client) || queries > 4 {
             [4, 4, 3]
         } else {
-            [8, 2, 2]
+            [8, 1, 2]
         };
         Self::Stream { planes, unroll, cubes }
     }

@@ -314,14 +314,32 @@ pub(super) fn read_key(
     #[comptime] problem: Problem,
 ) -> Chunk {
     if keys.tail {
-        if comptime!(problem.own) && index >= keys.suffix {
-            sources.own.key[at(&sources.own, keys.row, keys.head, index - keys.suffix) + column]
-        } else {
-            sources.suffix.key[at(&sources.suffix, keys.row, keys.head, index) + column]
-        }
+        read_tail_key(sources, keys, index, column, problem)
     } else {
-        sources.prompt.key[at(&sources.prompt, keys.entry, keys.head, keys.offset + index) + column]
+        read_prompt_key(sources, keys, index, column)
     }
+}
+
+/// Chunk `column` of a key of a row's tail.
+#[cube]
+pub(super) fn read_tail_key(
+    sources: &Sources,
+    keys: &Keys,
+    index: usize,
+    column: usize,
+    #[comptime] problem: Problem,
+) -> Chunk {
+    if comptime!(problem.own) && index >= keys.suffix {
+        sources.own.key[at(&sources.own, keys.row, keys.head, index - keys.suffix) + column]
+    } else {
+        sources.suffix.key[at(&sources.suffix, keys.row, keys.head, index) + column]
+    }
+}
+
+/// Chunk `column` of a key of the prompt.
+#[cube]
+pub(super) fn read_prompt_key(sources: &Sources, keys: &Keys, index: usize, column: usize) -> Chunk {
+    sources.prompt.key[at(&sources.prompt, keys.entry, keys.head, keys.offset + index) + column]
 }
 
 /// Chunk `column` of a value.
@@ -334,14 +352,32 @@ pub(super) fn read_value(
     #[comptime] problem: Problem,
 ) -> Chunk {
     if keys.tail {
-        if comptime!(problem.own) && index >= keys.suffix {
-            sources.own.value[at(&sources.own, keys.row, keys.head, index - keys.suffix) + column]
-        } else {
-            sources.suffix.value[at(&sources.suffix, keys.row, keys.head, index) + column]
-        }
+        read_tail_value(sources, keys, index, column, problem)
     } else {
-        sources.prompt.value[at(&sources.prompt, keys.entry, keys.head, keys.offset + index) + column]
+        read_prompt_value(sources, keys, index, column)
     }
+}
+
+/// Chunk `column` of a value of a row's tail.
+#[cube]
+pub(super) fn read_tail_value(
+    sources: &Sources,
+    keys: &Keys,
+    index: usize,
+    column: usize,
+    #[comptime] problem: Problem,
+) -> Chunk {
+    if comptime!(problem.own) && index >= keys.suffix {
+        sources.own.value[at(&sources.own, keys.row, keys.head, index - keys.suffix) + column]
+    } else {
+        sources.suffix.value[at(&sources.suffix, keys.row, keys.head, index) + column]
+    }
+}
+
+/// Chunk `column` of a value of the prompt.
+#[cube]
+pub(super) fn read_prompt_value(sources: &Sources, keys: &Keys, index: usize, column: usize) -> Chunk {
+    sources.prompt.value[at(&sources.prompt, keys.entry, keys.head, keys.offset + index) + column]
 }
 
 /// The first chunk of a position.
