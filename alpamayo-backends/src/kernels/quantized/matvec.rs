@@ -35,7 +35,7 @@ pub fn matvec<R: KernelRuntime>(x: &CubeTensor<R>, product: &Product<R>, quantiz
         return integer::integer(x, product, quantization);
     }
     let tokens = extents(x).0;
-    if let Some(shape) = row::choose(&x.client, tokens, product) {
+    if let Some(shape) = row::choose(&x.client, tokens, product, quantization) {
         return row::row_with(x, product, quantization, shape);
     }
     let shape = choose(&x.client, tokens, product, quantization);

@@ -1,6 +1,6 @@
 //! One row against few bits, whatever units hold of it.
 
-use super::quantized::row::{Held, RowShape, row_with};
+use super::quantized::row::{CubeLimits, Held, RowShape, row_with};
 use super::*;
 use crate::definition::host_values;
 use crate::instances::KernelRuntime;
@@ -18,10 +18,14 @@ fn helds(x: &CubeTensor<WgpuRuntime>) -> Vec<Held> {
 }
 
 /// The kernel's own choice of a cut. Software renderers don't announce sums over planes, but have them.
-fn chosen(x: &CubeTensor<WgpuRuntime>, extents: (usize, usize)) -> RowShape {
+fn chosen(x: &CubeTensor<WgpuRuntime>, extents: (usize, usize), scheme: Quantization, held: Held) -> RowShape {
     let hardware = &x.client.properties().hardware;
-    let (lanes, most) = (hardware.plane_size_min as usize, hardware.max_units_per_cube as usize);
-    RowShape::choose(lanes, most, extents).unwrap()
+    let limits = CubeLimits {
+        lanes: hardware.plane_size_min as usize,
+        units: hardware.max_units_per_cube as usize,
+        shared: hardware.max_shared_memory_size,
+    };
+    RowShape::choose(limits, extents, scheme, held).unwrap()
 }
 
 /// The columns of every unit of a row.
@@ -90,7 +94,7 @@ proptest! {
 
     #[test]
     fn a_row_against_few_bits_is_its_definition(
-        case in Case::any(), int8 in any::<bool>(), cut in (1..3_usize, 1..3_usize, 1..3_usize, 1..4_usize),
+        case in Case::any(), int8 in any::<bool>(), cut in (1..3_usize, 1..3_usize, 1..3_usize, 1..4_usize), passes in 1..4_usize,
     ) {
         let format = if int8 { WeightFormat::Int8 } else { WeightFormat::Int4 };
         let case = Case { tokens: 1, format, ..case };
@@ -100,8 +104,10 @@ proptest! {
         let scheme = format.quantization().unwrap();
         let (groups, pairs, slots, rounds) = cut;
         for held in helds(&x) {
-            let chosen = chosen(&x, (case.rows, case.columns));
-            let shape = RowShape { groups, batch: 2 * pairs, slots, batches: slots * rounds, held, ..chosen };
+            let chosen = chosen(&x, (case.rows, case.columns), scheme, held);
+            // The chosen planes in more passes, some of which have no columns then.
+            let passes = chosen.passes.max(passes);
+            let shape = RowShape { passes, groups, batch: 2 * pairs, slots, batches: slots * rounds, ..chosen };
             let output = row_with(&x, &product, scheme, shape);
             assert_close(&host(tensor::<_, f32, i32, u32, 2>(output)), &expected(&case, held), 2e-5);
         }
@@ -121,8 +127,9 @@ proptest! {
         let linear = Linear::new(weight::<Wgpu>(&ones, columns, format, &device), None);
         let product = Product::new(&linear, Activation::None).unwrap();
         for held in helds(&x) {
-            let shape = RowShape { held, ..chosen(&x, (columns, columns)) };
-            let output = row_with(&x, &product, format.quantization().unwrap(), shape);
+            let scheme = format.quantization().unwrap();
+            let shape = chosen(&x, (columns, columns), scheme, held);
+            let output = row_with(&x, &product, scheme, shape);
             let output = host(tensor::<_, f32, i32, u32, 2>(output));
             for unit in units(columns) {
                 let largest = unit.iter().fold(1e-30_f32, |largest, &column| largest.max(row[column].abs()));
@@ -157,10 +164,7 @@ fn what_is_no_number_is_not_hidden() {
         );
         let product = Product::new(&linear, Activation::None).unwrap();
         for held in helds(&x) {
-            let shape = RowShape {
-                held,
-                ..chosen(&x, (6, 300))
-            };
+            let shape = chosen(&x, (6, 300), Quantization::Int8, held);
             let output = row_with(&x, &product, Quantization::Int8, shape);
             let output = host(tensor::<_, f32, i32, u32, 2>(output));
             assert!(output.iter().all(|value| !value.is_finite()), "{held:?}: {output:?}");

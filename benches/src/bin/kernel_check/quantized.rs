@@ -178,7 +178,7 @@ impl<R: KernelRuntime> Weights<R> {
     fn row(&self, tokens: usize, options: &Options, x: &Tensor<Cube<R>, 2>, device: &R::Device) {
         let product = &self.products[0];
         let input = x.clone().into_primitive().tensor();
-        let Some(chosen) = row::choose(&input.client, tokens, product) else {
+        let Some(chosen) = row::choose(&input.client, tokens, product, self.scheme) else {
             return;
         };
         let shape = |&[groups, batch, slots, cubes]: &[usize; 4]| {

@@ -1,6 +1,8 @@
 //! How the product of one row is cut into units.
 
 use burn_cubecl::CubeRuntime;
+use cubecl::client::ComputeClient;
+use cubecl::ir::{ElemType, FloatKind};
 
 use crate::kernels::product::{Following, Product};
 use crate::layers::Quantization;
@@ -11,6 +13,9 @@ pub(super) const GROUP_UNITS: usize = Quantization::BLOCK / 8;
 /// Columns of `x` that a unit holds.
 pub(super) const UNIT_COLUMNS: usize = Quantization::GROUP / GROUP_UNITS;
 
+/// What lies between the blocks of a shared row, in vectors, so that four of them are written at once.
+pub(super) const SHARED_PADDING: usize = 2;
+
 /// What a unit holds its columns of `x` as, for codes to be multiplied with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Held {
@@ -20,13 +25,16 @@ pub enum Held {
     Bytes,
 }
 
-/// The cut: a cube has `groups` groups of `splits` planes over the columns, each of which goes through weight rows of its own.
+/// The cut: a cube has `groups` groups of `splits` planes over the columns, each of which goes through weight rows of its own, once per
+/// pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RowShape {
     /// Units of a plane.
     pub lanes: usize,
-    /// Planes that share the columns.
+    /// Planes that share the columns of a pass.
     pub splits: usize,
+    /// Times that a group goes through its rows, with other columns each time.
+    pub passes: usize,
     /// Groups of planes per cube.
     pub groups: usize,
     /// Weight rows whose codes a unit asks for at once, an even number.
@@ -39,31 +47,56 @@ pub struct RowShape {
     pub held: Held,
 }
 
+/// What a device allows a cube.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CubeLimits {
+    /// Units of a plane.
+    pub lanes: usize,
+    /// Most units.
+    pub units: usize,
+    /// Most bytes of shared memory.
+    pub shared: usize,
+}
+
 impl RowShape {
-    /// Most units of a cube: what its registers leave room for.
+    /// Most units of a cube, where each of them reads its columns by itself.
     const UNITS: usize = 512;
 
-    /// Units that a cube should have at least.
+    /// Units that such a cube should have at least.
     const LEAST_UNITS: usize = 128;
 
-    /// Units of a cube from which on one batch at a time is faster: 12,288 columns of 8 bits take 20.9 µs instead of 25 on an H200.
+    /// Units of such a cube from which on one batch at a time is faster: 12,288 columns of 8 bits take 20.9 µs instead of 25 on an H200.
     const LARGE_UNITS: usize = 256;
 
-    /// Cubes that keep a large GPU busy: four for each of some 130 processors.
+    /// Cubes of few units that keep a large GPU busy: four for each of some 130 processors.
     const CUBES: usize = 512;
 
-    /// The cut for planes of `lanes` units, at most `most` in a cube, and a weight of `(rows, columns)`.
-    pub fn choose(lanes: usize, most: usize, (rows, columns): (usize, usize)) -> Option<Self> {
-        let splits = (columns.div_ceil(Quantization::GROUP) * GROUP_UNITS).div_ceil(lanes);
-        let units = lanes * splits;
-        if units > most.min(Self::UNITS) {
+    /// Cubes that read `x` once for all their units: one for each of as many processors.
+    const LARGE_CUBES: usize = 128;
+
+    /// Most planes that share the columns of a pass, where a cube's units share what was read.
+    const SPLITS: usize = 4;
+
+    /// The cut for a weight of `(rows, columns)`, or `None` where a cube can't hold a row.
+    pub fn choose(limits: CubeLimits, extents: (usize, usize), quantization: Quantization, held: Held) -> Option<Self> {
+        match held {
+            Held::Floats => Self::of_floats(limits, extents),
+            Held::Bytes => Self::of_bytes(limits, extents, quantization),
+        }
+    }
+
+    /// Planes over all columns, few of them in a cube: each unit reads its own.
+    fn of_floats(limits: CubeLimits, (rows, columns): (usize, usize)) -> Option<Self> {
+        let splits = slices(limits.lanes, columns);
+        let units = limits.lanes * splits;
+        if units > limits.units.min(Self::UNITS) {
             return None;
         }
-        let groups = (Self::LEAST_UNITS / units).max(1);
         let shape = Self {
-            lanes,
+            lanes: limits.lanes,
             splits,
-            groups,
+            passes: 1,
+            groups: (Self::LEAST_UNITS / units).max(1),
             batch: 2,
             // Large cubes hide by themselves that a batch is on its way.
             slots: if units >= Self::LARGE_UNITS { 1 } else { 2 },
@@ -71,6 +104,34 @@ impl RowShape {
             held: Held::Floats,
         };
         Some(shape.spread(rows, Self::CUBES))
+    }
+
+    /// Cubes as large as they can be: what one of them has read and made bytes of is for all its units.
+    fn of_bytes(limits: CubeLimits, (rows, columns): (usize, usize), quantization: Quantization) -> Option<Self> {
+        let slices = slices(limits.lanes, columns);
+        let passes = slices.div_ceil(Self::SPLITS);
+        let splits = slices.div_ceil(passes);
+        // What measured best on an H200, where registers leave room for one such cube.
+        let units = match quantization {
+            Quantization::Int8 => 768,
+            Quantization::Int4 => 1024,
+        };
+        let shape = Self {
+            lanes: limits.lanes,
+            splits,
+            passes,
+            groups: (limits.units.min(units) / (limits.lanes * splits)).max(1),
+            batch: 2,
+            slots: 1,
+            batches: 2,
+            held: Held::Bytes,
+        };
+        // The parts of all rows' sums are shared as well.
+        let room = limits.shared.checked_sub(shape.row_bytes())? / size_of::<f32>();
+        let rows_per_cube = room / shape.parts() / (shape.groups * shape.slots * shape.batch)
+            * (shape.groups * shape.slots * shape.batch);
+        let cubes = rows.div_ceil(Some(rows_per_cube).filter(|&rows| rows > 0)?);
+        (shape.lanes * splits <= limits.units).then(|| shape.spread(rows, cubes.max(Self::LARGE_CUBES)))
     }
 
     /// The same cut with so many batches that so many cubes take all rows of a weight.
@@ -83,6 +144,32 @@ impl RowShape {
             ..self
         }
     }
+
+    /// Units of a cube.
+    pub(super) fn units(&self) -> usize {
+        self.lanes * self.splits * self.groups
+    }
+
+    /// Parts of a row's sum: as many as there are slices of columns.
+    pub(super) fn parts(&self) -> usize {
+        self.splits * self.passes
+    }
+
+    /// Sets of columns of which a unit holds one in each pass.
+    pub(super) fn column_sets(&self) -> usize {
+        self.lanes * self.parts()
+    }
+
+    /// Bytes of shared memory that a cube's row takes with its scales and squares.
+    fn row_bytes(&self) -> usize {
+        let words = (self.column_sets() + SHARED_PADDING) * Quantization::BLOCKS * 4;
+        (words + 2 * self.column_sets() + self.splits * self.groups) * size_of::<u32>()
+    }
+}
+
+/// Planes that hold all columns.
+fn slices(lanes: usize, columns: usize) -> usize {
+    (columns.div_ceil(Quantization::GROUP) * GROUP_UNITS).div_ceil(lanes)
 }
 
 /// Everything that a compiled product depends on.
@@ -100,12 +187,21 @@ pub struct RowConfig {
     pub gated: bool,
     /// Whether there are units whose columns are past the end of `x`.
     pub padded: bool,
+    /// Whether the last cube has room for more weight rows than there are.
+    pub ragged: bool,
+    /// Whether the device has f16.
+    pub has_halves: bool,
 }
 
 impl RowConfig {
     /// A product in a given cut.
-    pub fn new<R: CubeRuntime>(shape: RowShape, product: &Product<R>, quantization: Quantization) -> Self {
-        Self {
+    pub fn new<R: CubeRuntime>(
+        client: &ComputeClient<R>,
+        shape: RowShape,
+        product: &Product<R>,
+        quantization: Quantization,
+    ) -> Self {
+        let mut config = Self {
             shape,
             quantization,
             norm: product.norm.is_some(),
@@ -114,8 +210,12 @@ impl RowConfig {
                 operands: product.operands(),
             },
             gated: product.gated,
-            padded: product.weight.columns != shape.lanes * shape.splits * UNIT_COLUMNS,
-        }
+            padded: product.weight.columns != shape.column_sets() * UNIT_COLUMNS,
+            ragged: false,
+            has_halves: client.properties().supports_type(ElemType::Float(FloatKind::F16)),
+        };
+        config.ragged = !(product.out_features()).is_multiple_of(config.outputs_per_group() * shape.groups);
+        config
     }
 
     /// Weight rows of an output.
@@ -137,11 +237,6 @@ impl RowConfig {
     pub(super) fn code_vectors(&self) -> usize {
         self.quantization.chunks() / GROUP_UNITS
     }
-
-    /// Vectors that a unit holds of a batch: codes and steps.
-    pub(super) fn batch_vectors(&self) -> usize {
-        self.shape.batch * (self.code_vectors() + 1)
-    }
 }
 
 #[cfg(test)]
@@ -150,34 +245,60 @@ mod tests {
 
     use super::*;
 
+    const SCHEMES: [Quantization; 2] = [Quantization::Int8, Quantization::Int4];
+    const HELDS: [Held; 2] = [Held::Floats, Held::Bytes];
+
     proptest! {
         #[test]
-        fn groups_have_whole_batches_and_cubes_their_units(
-            rows in 1..200_000_usize, columns in 1..20_000_usize, planes in 0..3_usize, most in 256..1025_usize,
+        fn cubes_have_their_units_and_what_they_share(
+            rows in 1..200_000_usize, columns in 1..20_000_usize, planes in 0..3_usize, units in 256..1025_usize, shared in 15..17_u32,
         ) {
-            let lanes = 8 << planes;
-            if let Some(shape) = RowShape::choose(lanes, most, (rows, columns)) {
-                let units = shape.lanes * shape.splits;
-                prop_assert!(units * shape.groups <= most);
-                prop_assert!(units * UNIT_COLUMNS >= columns && (units - lanes) * UNIT_COLUMNS < columns.next_multiple_of(128));
-                prop_assert!(shape.batches > 0 && shape.batches.is_multiple_of(shape.slots));
-            } else {
-                prop_assert!(columns > most.min(512) / 2 * UNIT_COLUMNS);
+            let limits = CubeLimits { lanes: 8 << planes, units, shared: 1 << shared };
+            for (quantization, held) in SCHEMES.into_iter().flat_map(|scheme| HELDS.map(|held| (scheme, held))) {
+                if let Some(shape) = RowShape::choose(limits, (rows, columns), quantization, held) {
+                    let slice = shape.lanes * UNIT_COLUMNS;
+                    prop_assert!(shape.units() <= units);
+                    // All columns, and no plane without any but in the last pass.
+                    prop_assert!(shape.parts() * slice >= columns);
+                    prop_assert!((shape.parts() - shape.passes) * slice < columns.next_multiple_of(128));
+                    prop_assert!(shape.batches > 0 && shape.batches.is_multiple_of(shape.slots));
+                    let sums = shape.groups * shape.batch * shape.batches * shape.parts() * 4;
+                    prop_assert!(held == Held::Floats || sums + shape.row_bytes() <= limits.shared);
+                } else if held == Held::Floats {
+                    prop_assert!(columns > units.min(512) / 2 * UNIT_COLUMNS);
+                } else {
+                    prop_assert!(columns * 2 > limits.shared / 2);
+                }
             }
         }
     }
 
     #[test]
     fn the_released_products_are_cut_evenly() {
-        for (rows, columns, cut) in [
-            (24_576, 4096, (4, 1, 24)),
-            (6144, 4096, (4, 1, 6)),
-            (4096, 4096, (4, 1, 4)),
-            (4096, 12_288, (12, 1, 4)),
+        let limits = CubeLimits {
+            lanes: 32,
+            units: 1024,
+            shared: 48 << 10,
+        };
+        let cut = |shape: RowShape| (shape.splits, shape.passes, shape.groups, shape.batches);
+        for (rows, columns, floats, int8, int4) in [
+            (24_576, 4096, (4, 1, 1, 24), (4, 1, 6, 16), (4, 1, 8, 12)),
+            (6144, 4096, (4, 1, 1, 6), (4, 1, 6, 4), (4, 1, 8, 3)),
+            (4096, 4096, (4, 1, 1, 4), (4, 1, 6, 3), (4, 1, 8, 2)),
+            (4096, 12_288, (12, 1, 1, 4), (4, 3, 6, 3), (4, 3, 8, 2)),
         ] {
-            let shape = RowShape::choose(32, 1024, (rows, columns)).unwrap();
-            assert_eq!((shape.splits, shape.groups, shape.batches), cut);
-            assert_eq!(rows, shape.batch * shape.batches * shape.groups * RowShape::CUBES);
+            for quantization in SCHEMES {
+                let choose = |held| RowShape::choose(limits, (rows, columns), quantization, held).unwrap();
+                let (shape, shared) = (choose(Held::Floats), choose(Held::Bytes));
+                assert_eq!(cut(shape), floats);
+                assert_eq!(rows, shape.batch * shape.batches * shape.groups * 512);
+                assert_eq!(
+                    cut(shared),
+                    if quantization == Quantization::Int8 { int8 } else { int4 }
+                );
+                // No more cubes than processors that read `x`.
+                assert!(rows.div_ceil(shared.batch * shared.batches * shared.groups) <= 128);
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use cubecl::prelude::*;
 
-use super::columns::block_step;
+use super::columns::{Loaded, block_step};
 use super::config::RowConfig;
 use crate::kernels::quantized::codes::{Quad, run};
 use crate::layers::Quantization;
@@ -11,13 +11,11 @@ use crate::layers::Quantization;
 #[cube]
 pub(super) fn product<W: Size>(
     held: &Array<f32>,
-    loaded: &Array<Vector<u32, W>>,
-    odd: bool,
+    loaded: &Loaded<W>,
     #[comptime] at: usize,
     #[comptime] config: RowConfig,
 ) -> f32 {
     let codes = comptime!(config.code_vectors());
-    let steps = loaded[comptime!(at + codes)];
     let mut sum = 0.0f32;
     #[unroll]
     for block in 0..Quantization::BLOCKS {
@@ -25,11 +23,11 @@ pub(super) fn product<W: Size>(
         #[unroll]
         for quad in 0..2usize {
             // Eight columns are two runs of a word, or a word of two vectors each.
-            let words = loaded[comptime!(at + quad * (codes - 1))];
+            let words = loaded.codes[comptime!(at * codes + quad * (codes - 1))];
             let values = run(words[block], comptime!(quad * (2 - codes)), config.quantization);
             partial = add_products(partial, values, held, comptime!(8 * block + 4 * quad));
         }
-        sum = fma(block_step(steps, odd, block), partial, sum);
+        sum = fma(block_step(loaded.steps[at], block, config), partial, sum);
     }
     sum
 }

@@ -2,32 +2,35 @@
 
 use cubecl::prelude::*;
 
-use super::columns::{Columns, read_columns};
-use super::config::{GROUP_UNITS, RowConfig, UNIT_COLUMNS};
+use super::columns::{Columns, Loaded, Row};
+use super::config::{GROUP_UNITS, Held, RowConfig};
 use crate::kernels::activation::{activate, silu};
 use crate::kernels::matvec::kernel::{biased, total};
 use crate::layers::Quantization;
 
-/// Where a unit's codes and steps lie in every weight row, in vectors.
+/// Where a group's weight rows and its unit's columns are.
 #[derive(CubeType)]
 struct Place {
-    codes: usize,
-    steps: usize,
-    /// Whether the unit's group has the second half of its vector of steps.
-    odd: bool,
-    /// Vectors from a row to the next.
-    row_vectors: usize,
+    /// The group's first output.
+    first: usize,
     /// All outputs.
     outputs: usize,
+    /// Groups of 128 columns.
+    groups: usize,
+    /// Vectors from a row to the next.
+    row_vectors: usize,
+    /// The unit's set of columns in the first pass.
+    set: usize,
 }
 
 /// Cube dimensions are `(lanes, splits, groups)`; group `CUBE_POS · groups + UNIT_POS_Z` computes its outputs, one batch of weight rows
-/// after another.
+/// after another, in each pass with other columns.
 ///
-/// `row_vectors` are the vectors of a weight row.
+/// `row_vectors` are the vectors of a weight row; `steps` is the weight once more, as pairs of words: the steps of a group are one.
 #[cube(launch_unchecked)]
 pub(super) fn quantized_row<W: Size, V: Size>(
     weight: &Array<Vector<u32, W>>,
+    steps: &Array<Vector<u32, Const<2>>>,
     x: &Array<Vector<f32, V>>,
     norm: &ComptimeOption<Array<Vector<f32, V>>>,
     bias: &ComptimeOption<Array<f32>>,
@@ -41,82 +44,116 @@ pub(super) fn quantized_row<W: Size, V: Size>(
 ) {
     let shape = comptime!(config.shape);
     let columns = columns as usize;
-    let first = (CUBE_POS * shape.groups + UNIT_POS_Z as usize) * comptime!(config.outputs_per_group());
-    let split = UNIT_POS_Y as usize;
-    let unit = split * shape.lanes + UNIT_POS_X as usize;
-    let groups = columns.div_ceil(comptime!(Quantization::GROUP));
-    let place = place(unit, groups, row_vectors as usize, outputs as usize, config);
+    let group = UNIT_POS_Z as usize;
+    let place = Place {
+        first: (CUBE_POS * shape.groups + group) * comptime!(config.outputs_per_group()),
+        outputs: outputs as usize,
+        groups: columns.div_ceil(comptime!(Quantization::GROUP)),
+        row_vectors: row_vectors as usize,
+        set: UNIT_POS_Y as usize * shape.lanes + UNIT_POS_X as usize,
+    };
+    let parts = comptime!(config.shape.parts());
+    let mut sums = SharedMemory::<f32>::new(comptime!(config.shape.groups * config.rows_per_group() * parts));
+    let mut squares = SharedMemory::<f32>::new(comptime!(config.shape.groups * config.shape.splits));
 
     // Batches take the slots in turn. The first ones are asked for in front of `x`.
-    let mut loaded = Array::<Vector<u32, W>>::new(comptime!(shape.slots * config.batch_vectors()));
+    let mut loaded = Loaded::<W>::new(config);
     #[unroll]
     for slot in 0..shape.slots {
-        fetch(weight, &mut loaded, &place, first, slot, slot, config);
+        fetch(weight, steps, &mut loaded, &place, slot, slot, config);
     }
-    let mut values = Array::<f32>::new(UNIT_COLUMNS);
-    let square = read_columns(x, norm, &mut values, unit, columns, config);
-    let held = Columns::hold(values, config);
-
-    let parts = shape.splits;
-    let base = UNIT_POS_Z as usize * comptime!(config.rows_per_group() * config.shape.splits);
-    let mut sums = SharedMemory::<f32>::new(comptime!(
-        config.shape.groups * config.rows_per_group() * config.shape.splits
-    ));
-    let mut squares = SharedMemory::<f32>::new(comptime!(config.shape.groups * config.shape.splits));
-    let base_square = UNIT_POS_Z as usize * parts;
+    let row = Row::read(x, norm, columns, config);
+    let mut square = 0.0f32;
+    for pass in 0..shape.passes {
+        let set = place.set + pass * comptime!(config.shape.lanes * config.shape.splits);
+        let held = row.columns(x, norm, set, columns, config);
+        // Shared columns have been read in front of the first pass.
+        if comptime!(config.shape.held == Held::Bytes) {
+            square = held.square();
+        } else {
+            square += held.square();
+        }
+        let base = group * comptime!(config.rows_per_group() * parts) + pass * shape.splits + UNIT_POS_Y as usize;
+        for round in 0..comptime!(shape.batches / shape.slots) {
+            #[unroll]
+            for slot in 0..shape.slots {
+                let batch = round * shape.slots + slot;
+                multiply(
+                    &held,
+                    &loaded,
+                    &mut sums,
+                    base + batch * comptime!(shape.batch * parts),
+                    slot,
+                    config,
+                );
+                let step = pass * shape.batches + batch + shape.slots;
+                fetch(weight, steps, &mut loaded, &place, step, slot, config);
+            }
+        }
+    }
     if comptime!(config.norm) {
         let square = plane_sum(square);
         if UNIT_POS_X == 0 {
-            squares[base_square + split] = square;
-        }
-    }
-    for round in 0..comptime!(shape.batches / shape.slots) {
-        #[unroll]
-        for slot in 0..shape.slots {
-            let batch = round * shape.slots + slot;
-            #[unroll]
-            for pair in 0..comptime!(shape.batch / 2) {
-                let first = held.product(&loaded, place.odd, slot, comptime!(2 * pair), config);
-                let second = held.product(&loaded, place.odd, slot, comptime!(2 * pair + 1), config);
-                let sum = sum_pair(first, second, shape.lanes);
-                if UNIT_POS_X as usize % comptime!(shape.lanes / 2) == 0 {
-                    let row = comptime!(2 * pair) + UNIT_POS_X as usize / comptime!(shape.lanes / 2);
-                    sums[base + (batch * shape.batch + row) * parts + split] = sum;
-                }
-            }
-            fetch(weight, &mut loaded, &place, first, batch + shape.slots, slot, config);
+            squares[group * shape.splits + UNIT_POS_Y as usize] = square;
         }
     }
     sync_cube();
 
     let mut scale = 1.0f32;
     if comptime!(config.norm) {
-        let square = total(&squares, base_square, parts) / f32::cast_from(columns);
-        scale = 1.0f32 / (square + epsilon).sqrt();
+        // What units share, each of them has read a part of.
+        let square = if comptime!(config.shape.held == Held::Bytes) {
+            total(&squares, 0usize, comptime!(config.shape.groups * config.shape.splits))
+        } else {
+            total(&squares, group * shape.splits, shape.splits)
+        };
+        scale = 1.0f32 / (square / f32::cast_from(columns) + epsilon).sqrt();
     }
-    finish(&sums, base, scale, bias, residual, out, &place, first, unit, config);
+    finish(&sums, scale, bias, residual, out, &place, config);
 }
 
-/// The group's outputs from the parts of their sums, which lie from `base` on.
+/// A plane's part of a batch's sums, which lie from `base` on.
+#[cube]
+fn multiply<W: Size>(
+    held: &Columns,
+    loaded: &Loaded<W>,
+    sums: &mut SharedMemory<f32>,
+    base: usize,
+    #[comptime] slot: usize,
+    #[comptime] config: RowConfig,
+) {
+    let shape = comptime!(config.shape);
+    #[unroll]
+    for pair in 0..comptime!(shape.batch / 2) {
+        let at = comptime!(slot * shape.batch + 2 * pair);
+        let first = held.product(loaded, at, config);
+        let second = held.product(loaded, comptime!(at + 1), config);
+        let sum = sum_pair(first, second, shape.lanes);
+        if UNIT_POS_X as usize % comptime!(shape.lanes / 2) == 0 {
+            let row = comptime!(2 * pair) + UNIT_POS_X as usize / comptime!(shape.lanes / 2);
+            sums[base + row * comptime!(shape.parts())] = sum;
+        }
+    }
+}
+
+/// The group's outputs from the parts of their sums.
 #[cube]
 fn finish(
     sums: &SharedMemory<f32>,
-    base: usize,
     scale: f32,
     bias: &ComptimeOption<Array<f32>>,
     residual: &ComptimeOption<Array<f32>>,
     out: &mut Array<f32>,
     place: &Place,
-    first: usize,
-    unit: usize,
     #[comptime] config: RowConfig,
 ) {
-    let parts = config.shape.splits;
-    let mut item = unit;
+    let parts = comptime!(config.shape.parts());
+    let base = UNIT_POS_Z as usize * comptime!(config.rows_per_group() * parts);
+    let mut item = place.set;
     while item < comptime!(config.outputs_per_group()) {
-        let output = first + item;
+        let output = place.first + item;
         if output < place.outputs {
-            let start = base + item * comptime!(config.rows_per_output() * config.shape.splits);
+            let start = base + item * comptime!(config.rows_per_output() * parts);
             let sum = biased(total(sums, start, parts) * scale, bias, output);
             let mut value = if comptime!(config.gated) {
                 let up = total(sums, start + parts, parts) * scale;
@@ -137,47 +174,49 @@ fn finish(
     }
 }
 
-/// What the unit reads of a row of so many groups; units past the last group read as its last unit does.
-#[cube]
-fn place(unit: usize, groups: usize, row_vectors: usize, outputs: usize, #[comptime] config: RowConfig) -> Place {
-    let unit = min(unit, groups * comptime!(GROUP_UNITS) - 1);
-    let group = unit / GROUP_UNITS;
-    Place {
-        codes: group * comptime!(config.quantization.chunks()) + unit % GROUP_UNITS,
-        // Two groups share a vector of steps.
-        steps: groups * comptime!(config.quantization.chunks()) + group / 2,
-        odd: group % 2 == 1,
-        row_vectors,
-        outputs,
-    }
-}
-
-/// Asks for codes and steps of a batch's rows; past the last row, for the last row's.
+/// Asks for codes and steps of the rows of a step, which is a batch in a pass; past the last one, for its once more, rather than for what
+/// another group reads.
 #[cube]
 fn fetch<W: Size>(
     weight: &Array<Vector<u32, W>>,
-    loaded: &mut Array<Vector<u32, W>>,
+    steps: &Array<Vector<u32, Const<2>>>,
+    loaded: &mut Loaded<W>,
     place: &Place,
-    first: usize,
-    batch: usize,
+    step: usize,
     #[comptime] slot: usize,
     #[comptime] config: RowConfig,
 ) {
-    let codes = comptime!(config.code_vectors());
+    let shape = comptime!(config.shape);
+    let (codes, chunks) = comptime!((config.code_vectors(), config.quantization.chunks()));
     let per_output = comptime!(config.rows_per_output());
-    // The group's last batch once more, rather than one that another group reads.
-    let batch = min(batch, comptime!(config.shape.batches - 1));
-    let first = first + batch * comptime!(config.shape.batch / config.rows_per_output());
+    let step = min(step, comptime!(shape.passes * shape.batches - 1));
+    let mut batch = step;
+    let mut set = place.set;
+    if comptime!(shape.passes > 1) {
+        batch = step % shape.batches;
+        set += step / shape.batches * comptime!(shape.lanes * shape.splits);
+    }
+    if comptime!(config.padded) {
+        // Units past the last group read as its last unit does.
+        set = min(set, place.groups * comptime!(GROUP_UNITS) - 1);
+    }
+    let group = set / GROUP_UNITS;
+    let code = group * chunks + set % GROUP_UNITS;
+    let first = place.first + batch * comptime!(shape.batch / per_output);
     #[unroll]
-    for row in 0..config.shape.batch {
-        let output = min(first + comptime!(row / per_output), place.outputs - 1);
+    for row in 0..shape.batch {
+        let mut output = first + comptime!(row / per_output);
+        if comptime!(config.ragged) {
+            // Past the last row, the last row's.
+            output = min(output, place.outputs - 1);
+        }
         let start = (output + comptime!(row % per_output) * place.outputs) * place.row_vectors;
-        let at = comptime!(slot * config.batch_vectors() + row * (codes + 1));
+        let at = comptime!(slot * shape.batch + row);
         #[unroll]
         for vector in 0..codes {
-            loaded[comptime!(at + vector)] = weight[start + place.codes + comptime!(vector * GROUP_UNITS)];
+            loaded.codes[comptime!(at * codes + vector)] = weight[start + code + comptime!(vector * GROUP_UNITS)];
         }
-        loaded[comptime!(at + codes)] = weight[start + place.steps];
+        loaded.steps[at] = steps[2 * (start + place.groups * chunks) + group];
     }
 }
 
