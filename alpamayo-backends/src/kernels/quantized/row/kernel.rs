@@ -101,15 +101,22 @@ pub(super) fn quantized_row<W: Size, V: Size>(
 
     let mut scale = 1.0f32;
     if comptime!(config.norm) {
-        // What units share, each of them has read a part of.
-        let square = if comptime!(config.shape.held == Held::Bytes) {
-            total(&squares, 0usize, comptime!(config.shape.groups * config.shape.splits))
-        } else {
-            total(&squares, group * shape.splits, shape.splits)
-        };
-        scale = 1.0f32 / (square / f32::cast_from(columns) + epsilon).sqrt();
+        scale = norm_scale(&squares, columns, epsilon, config);
     }
     finish(&sums, scale, bias, residual, out, &place, config);
+}
+
+/// What an RMSNorm multiplies the group's outputs by.
+#[cube]
+fn norm_scale(squares: &SharedMemory<f32>, columns: usize, epsilon: f32, #[comptime] config: RowConfig) -> f32 {
+    let shape = comptime!(config.shape);
+    // What units share, each of them has read a part of.
+    let square = if comptime!(shape.held == Held::Bytes) {
+        total(squares, 0usize, comptime!(shape.groups * shape.splits))
+    } else {
+        total(squares, UNIT_POS_Z as usize * shape.splits, shape.splits)
+    };
+    1.0f32 / (square / f32::cast_from(columns) + epsilon).sqrt()
 }
 
 /// A plane's part of a batch's sums, which lie from `base` on.
