@@ -3,10 +3,7 @@
 use cubecl::prelude::*;
 
 use super::element::{Chunk, HIDDEN, LOWEST, Quad, chunk_elements, widen};
-use super::problem::{
-    Extents, Keys, Problem, Queries, Sources, keys_of, read_prompt_key, read_prompt_value, read_tail_key,
-    read_tail_value, visible_keys,
-};
+use super::problem::{Extents, Keys, Problem, Queries, Side, Sources, keys_of, read_prompt, read_tail, visible_keys};
 
 /// How the lanes of a cube share the keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -140,34 +137,35 @@ impl Tile {
     }
 
     fn fetch_keys(&mut self, sources: &Sources, keys: &Keys, begin: usize, #[comptime] config: DecodeConfig) {
-        if keys.tail {
-            #[unroll]
-            for at in 0..comptime!(config.unroll * config.lane_chunks()) {
-                let (index, chunk) = place_of_lane(keys, begin, at, config);
-                self.keys[at] = read_tail_key(sources, keys, index, chunk, config.problem);
-            }
-        } else {
-            #[unroll]
-            for at in 0..comptime!(config.unroll * config.lane_chunks()) {
-                let (index, chunk) = place_of_lane(keys, begin, at, config);
-                self.keys[at] = read_prompt_key(sources, keys, index, chunk);
-            }
-        }
+        fetch_chunks(&mut self.keys, sources, keys, begin, comptime!(Side::Key), config);
     }
 
     fn fetch_values(&mut self, sources: &Sources, keys: &Keys, begin: usize, #[comptime] config: DecodeConfig) {
-        if keys.tail {
-            #[unroll]
-            for at in 0..comptime!(config.unroll * config.lane_chunks()) {
-                let (index, chunk) = place_of_lane(keys, begin, at, config);
-                self.values[at] = read_tail_value(sources, keys, index, chunk, config.problem);
-            }
-        } else {
-            #[unroll]
-            for at in 0..comptime!(config.unroll * config.lane_chunks()) {
-                let (index, chunk) = place_of_lane(keys, begin, at, config);
-                self.values[at] = read_prompt_value(sources, keys, index, chunk);
-            }
+        fetch_chunks(&mut self.values, sources, keys, begin, comptime!(Side::Value), config);
+    }
+}
+
+/// Asks for a lane's chunks of a round. Where they lie is the same for all of a cube's keys.
+#[cube]
+fn fetch_chunks(
+    chunks: &mut Array<Chunk>,
+    sources: &Sources,
+    keys: &Keys,
+    begin: usize,
+    #[comptime] side: Side,
+    #[comptime] config: DecodeConfig,
+) {
+    if keys.tail {
+        #[unroll]
+        for at in 0..comptime!(config.unroll * config.lane_chunks()) {
+            let (index, chunk) = place_of_lane(keys, begin, at, config);
+            chunks[at] = read_tail(sources, keys, index, chunk, side, config.problem);
+        }
+    } else {
+        #[unroll]
+        for at in 0..comptime!(config.unroll * config.lane_chunks()) {
+            let (index, chunk) = place_of_lane(keys, begin, at, config);
+            chunks[at] = read_prompt(sources, keys, index, chunk, side);
         }
     }
 }

@@ -3,7 +3,7 @@
 use cubecl::prelude::*;
 
 use super::element::{Chunk, HIDDEN, LOWEST, Quad, chunk_elements, widen};
-use super::problem::{Extents, Keys, Problem, Queries, Sources, keys_of, read_key, read_value, visible_keys};
+use super::problem::{Extents, Keys, Problem, Queries, Side, Sources, keys_of, read, visible_keys};
 
 /// Keys that one unit scores at a time, written as one quad.
 const UNIT_KEYS: usize = 4;
@@ -334,7 +334,14 @@ fn stage_keys(
             let (local, column) = (place / columns, place % columns);
             let mut chunk = Chunk::new(0u32);
             if begin + local < end {
-                chunk = read_key(sources, keys, begin + local, slice * columns + column, config.problem);
+                chunk = read(
+                    sources,
+                    keys,
+                    begin + local,
+                    slice * columns + column,
+                    comptime!(Side::Key),
+                    config.problem,
+                );
             }
             let target = (local % UNIT_KEYS) * comptime!(config.key_groups()) + local / UNIT_KEYS;
             #[unroll]
@@ -366,7 +373,14 @@ fn stage_values(
             let (local, column) = (place / columns, place % columns);
             let mut chunk = Chunk::new(0u32);
             if begin + local < end {
-                chunk = read_value(sources, keys, begin + local, column, config.problem);
+                chunk = read(
+                    sources,
+                    keys,
+                    begin + local,
+                    column,
+                    comptime!(Side::Value),
+                    config.problem,
+                );
             }
             #[unroll]
             for quad in 0..comptime!(elements / 4) {

@@ -304,80 +304,71 @@ fn tokens_of_prompt(sources: &Sources, extents: &Extents, entry: usize, #[compti
     }
 }
 
-/// Chunk `column` of a key.
+/// What is read of a position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    Key,
+    Value,
+}
+
 #[cube]
-pub(super) fn read_key(
+impl KeyValues {
+    fn chunk(&self, place: usize, #[comptime] side: Side) -> Chunk {
+        if comptime!(side == Side::Key) {
+            self.key[place]
+        } else {
+            self.value[place]
+        }
+    }
+}
+
+/// Chunk `column` of a key or value.
+#[cube]
+pub(super) fn read(
     sources: &Sources,
     keys: &Keys,
     index: usize,
     column: usize,
+    #[comptime] side: Side,
     #[comptime] problem: Problem,
 ) -> Chunk {
     if keys.tail {
-        read_tail_key(sources, keys, index, column, problem)
+        read_tail(sources, keys, index, column, side, problem)
     } else {
-        read_prompt_key(sources, keys, index, column)
+        read_prompt(sources, keys, index, column, side)
     }
 }
 
-/// Chunk `column` of a key of a row's tail.
+/// Chunk `column` of a key or value of a row's tail.
 #[cube]
-pub(super) fn read_tail_key(
+pub(super) fn read_tail(
     sources: &Sources,
     keys: &Keys,
     index: usize,
     column: usize,
+    #[comptime] side: Side,
     #[comptime] problem: Problem,
 ) -> Chunk {
     if comptime!(problem.own) && index >= keys.suffix {
-        sources.own.key[at(&sources.own, keys.row, keys.head, index - keys.suffix) + column]
+        let place = at(&sources.own, keys.row, keys.head, index - keys.suffix) + column;
+        sources.own.chunk(place, side)
     } else {
-        sources.suffix.key[at(&sources.suffix, keys.row, keys.head, index) + column]
+        let place = at(&sources.suffix, keys.row, keys.head, index) + column;
+        sources.suffix.chunk(place, side)
     }
 }
 
-/// Chunk `column` of a key of the prompt.
+/// Chunk `column` of a key or value of the prompt.
 #[cube]
-pub(super) fn read_prompt_key(sources: &Sources, keys: &Keys, index: usize, column: usize) -> Chunk {
-    sources.prompt.key[at(&sources.prompt, keys.entry, keys.head, keys.offset + index) + column]
-}
-
-/// Chunk `column` of a value.
-#[cube]
-pub(super) fn read_value(
+pub(super) fn read_prompt(
     sources: &Sources,
     keys: &Keys,
     index: usize,
     column: usize,
-    #[comptime] problem: Problem,
+    #[comptime] side: Side,
 ) -> Chunk {
-    if keys.tail {
-        read_tail_value(sources, keys, index, column, problem)
-    } else {
-        read_prompt_value(sources, keys, index, column)
-    }
-}
-
-/// Chunk `column` of a value of a row's tail.
-#[cube]
-pub(super) fn read_tail_value(
-    sources: &Sources,
-    keys: &Keys,
-    index: usize,
-    column: usize,
-    #[comptime] problem: Problem,
-) -> Chunk {
-    if comptime!(problem.own) && index >= keys.suffix {
-        sources.own.value[at(&sources.own, keys.row, keys.head, index - keys.suffix) + column]
-    } else {
-        sources.suffix.value[at(&sources.suffix, keys.row, keys.head, index) + column]
-    }
-}
-
-/// Chunk `column` of a value of the prompt.
-#[cube]
-pub(super) fn read_prompt_value(sources: &Sources, keys: &Keys, index: usize, column: usize) -> Chunk {
-    sources.prompt.value[at(&sources.prompt, keys.entry, keys.head, keys.offset + index) + column]
+    let place = at(&sources.prompt, keys.entry, keys.head, keys.offset + index) + column;
+    sources.prompt.chunk(place, side)
 }
 
 /// The first chunk of a position.

@@ -5,7 +5,7 @@ use cubecl::prelude::*;
 use half::bf16;
 
 use super::element::Chunk;
-use super::problem::{Keys, Sources, at, read_key, read_value};
+use super::problem::{Keys, Side, Sources, at, read};
 use super::tensor_core::TensorCoreConfig;
 
 /// A 16-byte row of an 8x8 matrix.
@@ -71,8 +71,8 @@ pub(super) fn fetch(
         let place = step * comptime!(config.units()) + UNIT_POS as usize;
         let (local, column) = (place / chunks, place % chunks);
         let index = (begin + local).min(keys.end - 1);
-        next_keys[step] = read_key(sources, keys, index, column, config.problem);
-        next_values[step] = read_value(sources, keys, index, column, config.problem);
+        next_keys[step] = read(sources, keys, index, column, comptime!(Side::Key), config.problem);
+        next_values[step] = read(sources, keys, index, column, comptime!(Side::Value), config.problem);
     }
 }
 

@@ -7,7 +7,7 @@ use half::bf16;
 use super::weights::store_matrix;
 use super::{CooperativeConfig, Stages, first_row};
 use crate::kernels::attention::element::Chunk;
-use crate::kernels::attention::problem::{HeadQueries, Keys, Sources, at, read_key, read_value};
+use crate::kernels::attention::problem::{HeadQueries, Keys, Side, Sources, at, read};
 use crate::kernels::cooperative::{SIDE, operand, store_chunk, zeros};
 
 /// Zeros in the columns past the head of all staged rows.
@@ -123,11 +123,8 @@ pub(super) fn fetch(
         for step in 0..comptime!(config.fetches()) {
             let (local, column) = place_in_tile(step, config);
             let index = (begin + local).min(keys.end - 1);
-            next[step] = if comptime!(values) {
-                read_value(sources, keys, index, column, config.problem)
-            } else {
-                read_key(sources, keys, index, column, config.problem)
-            };
+            let side = comptime!(if values { Side::Value } else { Side::Key });
+            next[step] = read(sources, keys, index, column, side, config.problem);
         }
     } else {
         #[unroll]
