@@ -9,7 +9,7 @@ use crate::layers::{
     Activation, Attention, CacheFormat, DecodeStep, HeadNorms, HostBytes, HostRows, KeyValue, LayerCache, Linear, Norm,
     Rotary, RowLengths, SuffixPosition, Weight, WeightFormat, WeightSource,
 };
-use crate::repetition::{Anew, Repetition};
+use crate::repetition::{Anew, Place, Repetition};
 use crate::sampling::{Drawn, TokenSampling};
 
 /// A Burn backend with the operations that decide Alpamayo-R1's speed.
@@ -99,6 +99,11 @@ pub trait ModelBackend: Backend {
     /// time.
     fn repetition() -> Box<dyn Repetition<Self>> {
         Box::new(Anew)
+    }
+
+    /// Where a tensor lies, once what was done with it before has been handed over; none where recorded work isn't bound to places.
+    fn place(_tensor: &Tensor<Self, 4>) -> Option<Place> {
+        None
     }
 
     /// Bytes of device memory that the backend's allocator holds, in use or kept for reuse, where it tells.

@@ -8,13 +8,25 @@ use crate::ModelBackend;
 pub type Parts<'a, B> = dyn FnMut(usize, Tensor<B, 2>) -> Tensor<B, 2> + 'a;
 
 /// Does the same work time and again on tensors of the same extents.
-pub trait Repetition<B: ModelBackend> {
+pub trait Repetition<B: ModelBackend>: Send {
     /// `work(parts - 1, … work(1, work(0, x)))`: work in parts, each of which takes what the one before has made.
     ///
     /// Every call's `work` has as many parts and has to do the same with `x` and with the same other tensors, and must not read a result
     /// on the host: it isn't called where what it told the device before can be repeated. What changes in between it has to read from
     /// the device's memory ([`ModelBackend::decode_step`]). A repetition belongs to one stage ([`ModelBackend::run_stage`]).
     fn run(&mut self, x: Tensor<B, 2>, parts: usize, work: &mut Parts<'_, B>) -> Tensor<B, 2>;
+}
+
+/// Where a tensor lies in a device's memory, and its extents: work that was recorded over one tensor can be repeated over another in the
+/// same place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// A number of the buffer's own, among those that exist or that recorded work holds.
+    pub buffer: u64,
+    /// Bytes from its beginning.
+    pub offset: u64,
+    /// The tensor's extents.
+    pub extents: [usize; 4],
 }
 
 /// Calls the work each time.

@@ -13,7 +13,7 @@ use crate::layers::{
     Activation, Attention, CacheFormat, DecodeStep, HeadNorms, HostBytes, HostRows, KeyValue, LayerCache, Linear, Norm,
     Rotary, RowLengths, SuffixPosition, Weight, WeightFormat, WeightSource,
 };
-use crate::repetition::{Anew, Repetition};
+use crate::repetition::{Anew, Place, Repetition};
 use crate::sampling::{Drawn, TokenSampling};
 
 impl<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement> ModelBackend for CubeBackend<R, F, I, BT> {
@@ -70,6 +70,17 @@ impl<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement> ModelBac
 
     fn repetition() -> Box<dyn Repetition<Self>> {
         Box::new(kernels::Repeat::<R>::default())
+    }
+
+    fn place(tensor: &Tensor<Self, 4>) -> Option<Place> {
+        let extents = tensor.dims();
+        let tensor = tensor.clone().into_primitive().tensor();
+        let (buffer, offset) = R::place(&tensor.client, &tensor.handle)?;
+        Some(Place {
+            buffer,
+            offset,
+            extents,
+        })
     }
 
     fn reserved_memory(device: &R::Device) -> Option<u64> {

@@ -10,7 +10,7 @@ pub use burn_cuda::CudaDevice;
 
 use super::{KernelRuntime, Pieces, Recorded, cuda_devices};
 use crate::error::Result;
-use crate::kernels::cuda::{cublaslt, hopper, record, upload};
+use crate::kernels::cuda::{buffers, cublaslt, hopper, record, upload};
 use crate::kernels::linear::LibraryProduct;
 use crate::kernels::native::NativeWork;
 use crate::layers::{CacheFormat, HostBytes, HostRows};
@@ -34,6 +34,10 @@ impl KernelRuntime for CudaRuntime {
     fn hand_over(_client: &ComputeClient<Self>) -> Result<()> {
         // The driver has it already.
         Ok(())
+    }
+
+    fn place(client: &ComputeClient<Self>, memory: &Handle) -> Option<(u64, u64)> {
+        Some((buffers::address(client, memory)?, 0))
     }
 
     fn has_library(device: &CudaDevice) -> bool {

@@ -26,7 +26,7 @@ pub enum Recorded {
 }
 
 /// Work that can be launched again, over the same buffers.
-pub trait Recording {
+pub trait Recording: Send {
     /// Queues the work behind what the client was told before; whether that went well.
     fn replay(&self) -> bool;
 }
@@ -62,6 +62,12 @@ pub trait KernelRuntime: CubeRuntime {
     /// Whether kernels may take dot products of bytes, four at a time.
     fn multiplies_bytes(_client: &ComputeClient<Self>) -> bool {
         false
+    }
+
+    /// A number of the buffer that memory lies in, and how many bytes from its beginning, once all work on it has been handed over;
+    /// `None` where recorded work isn't bound to it.
+    fn place(_client: &ComputeClient<Self>, _memory: &Handle) -> Option<(u64, u64)> {
+        None
     }
 
     /// Whether the platform has a library of matrix products on this device.

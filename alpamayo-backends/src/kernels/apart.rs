@@ -1,40 +1,54 @@
-//! Memory apart, for work that is recorded.
+//! Memory of recorded work.
 //!
-//! What a recording writes on the way is free as soon as the work has been recorded, yet is written again by every replay: nothing else
-//! may come to lie there. A stage's buffers are handed out again by their size alone
-//! ([`persistent allocation`](ComputeClient::memory_persistent_allocation)), so those of recorded work have sizes of their own.
+//! What a recording writes on the way is free as soon as the work has been recorded, yet is written again by every replay. An arena keeps
+//! such buffers as long as the recording, so that nothing else comes to lie there, and lends them to the work itself as it goes along.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 
 use cubecl::Runtime;
 use cubecl::client::ComputeClient;
 use cubecl::server::Handle;
 
-/// How much longer the buffers are, in steps of the device's alignment. No two tensors of the model differ by this little.
-const STEPS: u64 = 13;
-
 thread_local! {
-    static IS_APART: Cell<bool> = const { Cell::new(false) };
+    static OPEN: RefCell<Option<Arena>> = const { RefCell::new(None) };
 }
 
-/// Does work whose tensors, as far as kernels make them, lie in memory of its own.
-pub fn apart<T>(work: impl FnOnce() -> T) -> T {
-    /// Back to what was, also behind a panic.
-    struct Before(bool);
-    impl Drop for Before {
-        fn drop(&mut self) {
-            IS_APART.set(self.0);
+/// Buffers that only one piece of work is given.
+#[derive(Default)]
+pub struct Arena(Vec<Handle>);
+
+impl Arena {
+    /// Does work whose tensors, as far as kernels make them, lie in this arena.
+    pub fn lend<T>(&mut self, work: impl FnOnce() -> T) -> T {
+        /// Takes the buffers back, also behind a panic.
+        struct Lent<'a>(&'a mut Arena, Option<Arena>);
+        impl Drop for Lent<'_> {
+            fn drop(&mut self) {
+                let lent = OPEN.replace(self.1.take());
+                *self.0 = lent.unwrap_or_default();
+            }
         }
+        let before = OPEN.replace(Some(std::mem::take(self)));
+        let _lent = Lent(self, before);
+        work()
     }
-    let _before = Before(IS_APART.replace(true));
-    work()
+
+    /// A buffer of so many bytes that nobody else holds, or a new one.
+    fn empty<R: Runtime>(&mut self, client: &ComputeClient<R>, bytes: usize) -> Handle {
+        let is_free = |handle: &&Handle| handle.size_in_used() == bytes as u64 && handle.can_mut();
+        if let Some(handle) = self.0.iter().find(is_free) {
+            return handle.clone();
+        }
+        let handle = client.empty(bytes);
+        self.0.push(handle.clone());
+        handle
+    }
 }
 
-/// A buffer of so many bytes.
+/// A buffer of so many bytes, of the arena that is lent to this thread's work where there is one.
 pub fn empty<R: Runtime>(client: &ComputeClient<R>, bytes: usize) -> Handle {
-    if !IS_APART.get() {
-        return client.empty(bytes);
-    }
-    let behind = STEPS * client.properties().memory.alignment;
-    client.empty(bytes + behind as usize).offset_end(behind)
+    OPEN.with_borrow_mut(|open| match open {
+        Some(arena) => arena.empty(client, bytes),
+        None => client.empty(bytes),
+    })
 }

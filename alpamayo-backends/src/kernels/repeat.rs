@@ -4,7 +4,7 @@ use burn::tensor::Tensor;
 use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{BoolElement, CubeBackend, FloatElement, IntElement};
 
-use super::apart::apart;
+use super::apart::Arena;
 use super::copy::copy;
 use super::tensors::{empty, extents, float, tensor};
 use crate::instances::{KernelRuntime, Recorded, Recording};
@@ -19,7 +19,11 @@ type Work<'a, R> = dyn FnMut(usize, &CubeTensor<R>) -> CubeTensor<R> + 'a;
 /// second time, and repeats it from then on.
 ///
 /// A part that is recorded and has not run is launched at once, so that the device is busy while the next one is recorded.
-pub struct Repeat<R: KernelRuntime>(State<R>);
+pub struct Repeat<R: KernelRuntime> {
+    state: State<R>,
+    /// What the work writes on the way.
+    arena: Arena,
+}
 
 enum State<R: KernelRuntime> {
     /// Nothing has run yet.
@@ -36,7 +40,10 @@ enum State<R: KernelRuntime> {
 impl<R: KernelRuntime> Default for Repeat<R> {
     /// Nothing recorded yet.
     fn default() -> Self {
-        Self(State::New)
+        Self {
+            state: State::New,
+            arena: Arena::default(),
+        }
     }
 }
 
@@ -48,29 +55,31 @@ impl<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement> Repetiti
         work: &mut Parts<'_, Cube<R, F, I, BT>>,
     ) -> Tensor<Cube<R, F, I, BT>, 2> {
         let x = float(x);
-        let mut work = |part: usize, x: &CubeTensor<R>| apart(|| float(work(part, tensor(x.clone()))));
-        let result = match std::mem::replace(&mut self.0, State::Plain) {
+        let mut work = |part: usize, x: &CubeTensor<R>| float(work(part, tensor(x.clone())));
+        let Self { state, arena } = self;
+        let result = match std::mem::replace(state, State::Plain) {
             State::New if R::RECORDS_WHILE_RUNNING => {
-                let (output, next) = record(x, 1, &mut |_, x| plainly(x.clone(), 0..parts, &mut work));
-                self.0 = next;
+                let mut whole = |_, x: &CubeTensor<R>| plainly(x.clone(), 0..parts, &mut work);
+                let (output, next) = record(x, 1, arena, &mut whole);
+                *state = next;
                 output
             }
             State::New => {
                 // A copy, as what is recorded will begin with one.
-                let kept = run(apart(|| same(&x)).unwrap_or(x), parts, &mut work);
+                let kept = arena.lend(|| run(same(&x).unwrap_or(x), parts, &mut work));
                 let output = kept[kept.len() - 1].clone();
-                self.0 = State::Warm(kept);
+                *state = State::Warm(kept);
                 output
             }
             State::Warm(kept) => {
                 drop(kept);
-                let (output, next) = record(x, parts, &mut work);
-                self.0 = next;
+                let (output, next) = record(x, parts, arena, &mut work);
+                *state = next;
                 output
             }
             State::Recorded(recorded) => match recorded.replay(&x) {
                 Some(output) => {
-                    self.0 = State::Recorded(recorded);
+                    *state = State::Recorded(recorded);
                     output
                 }
                 None => plainly(x, 0..parts, &mut work),
@@ -96,8 +105,13 @@ fn plainly<R: KernelRuntime>(x: CubeTensor<R>, parts: std::ops::Range<usize>, wo
 }
 
 /// The work's result, and what can be done the next time.
-fn record<R: KernelRuntime>(x: CubeTensor<R>, parts: usize, work: &mut Work<'_, R>) -> (CubeTensor<R>, State<R>) {
-    let Some(input) = apart(|| same(&x)) else {
+fn record<R: KernelRuntime>(
+    x: CubeTensor<R>,
+    parts: usize,
+    arena: &mut Arena,
+    work: &mut Work<'_, R>,
+) -> (CubeTensor<R>, State<R>) {
+    let Some(input) = arena.lend(|| same(&x)) else {
         return (plainly(x, 0..parts, work), State::Plain);
     };
     let mut repeatable = Repeatable {
@@ -108,7 +122,9 @@ fn record<R: KernelRuntime>(x: CubeTensor<R>, parts: usize, work: &mut Work<'_, 
     for part in 0..parts {
         let x = repeatable.output.clone();
         let mut output = None;
-        let recorded = R::record(&x.client, &x.device, &mut || output = Some(work(part, &x)));
+        let recorded = R::record(&x.client, &x.device, &mut || {
+            output = Some(arena.lend(|| work(part, &x)))
+        });
         match (recorded, output) {
             (Recorded::RunAndRepeatable(recording), Some(output)) => {
                 repeatable.recordings.push(recording);

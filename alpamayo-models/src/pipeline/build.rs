@@ -9,6 +9,7 @@ use alpamayo_core::{DeltaTokenizer, ImageProcessor, ModelConfig, Tokenizer, Unic
 
 use super::extents::LastExtents;
 use super::guard::guard;
+use super::kept_decoding::KeptDecoding;
 use super::options::LoadOptions;
 use crate::error::{Error, Result};
 use crate::import::{self, Checkpoint, CheckpointSource, ProgressCallback};
@@ -33,6 +34,8 @@ pub struct Alpamayo<B: ModelBackend> {
     pub(super) grids: LastExtents<Vec<[usize; 3]>>,
     /// Clips and tokens of the last prefill.
     pub(super) prompts: LastExtents<[usize; 2]>,
+    /// What was recorded of the last plan's decoding.
+    pub(super) decoding: KeptDecoding<B>,
 }
 
 impl<B: ModelBackend> Alpamayo<B> {
@@ -94,6 +97,7 @@ impl<B: ModelBackend> Alpamayo<B> {
             vision_tables: KeptTables::default(),
             grids: LastExtents::default(),
             prompts: LastExtents::default(),
+            decoding: KeptDecoding::default(),
             network,
             config,
             tokenizer,

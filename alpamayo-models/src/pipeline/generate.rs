@@ -4,11 +4,11 @@ use std::ops::Range;
 
 use alpamayo_backends::ModelBackend;
 use alpamayo_backends::layers::{DecodeStep, Rotary, SuffixPosition};
-use alpamayo_backends::repetition::Repetition;
 use alpamayo_core::{ModelConfig, StopPosition, is_finished, stop_position};
 use burn::tensor::{Int, Tensor, backend::Backend};
 
 use super::check;
+use super::kept_decoding::{Decoding, KeptDecoding};
 use super::next_token::{Logits, NextTokens};
 use super::options::DriveOptions;
 use super::prefill::Prefilled;
@@ -80,13 +80,16 @@ pub(super) struct Generator<'a, B: ModelBackend> {
     ahead: Option<Tensor<B, 2>>,
     /// The step of the last token that went through layers one by one.
     step: Option<DecodeStep<B>>,
-    /// Of the first part of the layers, and of the others.
-    repetitions: [Box<dyn Repetition<B>>; 2],
+    /// What is done the same for every token.
+    decoding: Decoding<B>,
+    /// Where that is kept for the next plan.
+    kept: &'a KeptDecoding<B>,
 }
 
 impl<'a, B: ModelBackend> Generator<'a, B> {
     pub(super) fn new(
         decoder: &'a Decoder<B>,
+        kept: &'a KeptDecoding<B>,
         config: &ModelConfig,
         prefilled: &'a Prefilled<B>,
         options: &'a DriveOptions,
@@ -103,7 +106,10 @@ impl<'a, B: ModelBackend> Generator<'a, B> {
         let first_positions: Vec<i64> = (0..rows).map(first_position).collect();
         let positions =
             (0..limit as i64).flat_map(|step| first_positions.iter().map(move |first| [first.saturating_add(step); 3]));
+        let cache = prefilled.cache.branch(options.samples, limit);
         Ok(Self {
+            decoding: kept.take(decoder, &cache),
+            kept,
             decoder,
             prefilled,
             device,
@@ -114,12 +120,11 @@ impl<'a, B: ModelBackend> Generator<'a, B> {
             forced: &options.forced_tokens,
             rotary: decoder.rope.table(positions, device),
             first_positions,
-            cache: prefilled.cache.branch(options.samples, limit),
+            cache,
             tokens: vec![Vec::new(); rows],
             cached: 0,
             ahead: None,
             step: None,
-            repetitions: [(); 2].map(|()| decoder.repetition()),
         })
     }
 
@@ -150,8 +155,11 @@ impl<'a, B: ModelBackend> Generator<'a, B> {
             .tokens
             .iter()
             .filter_map(|row| stop_position(row, self.future_start));
+        let stops = stops.collect();
+        self.decoding.step = self.step.or(self.decoding.step);
+        self.kept.keep(self.decoding);
         Ok(Generation {
-            stops: stops.collect(),
+            stops,
             tokens: self.tokens,
             cache: self.cache,
             rope_deltas: self.prefilled.rope_deltas.clone(),
@@ -254,7 +262,7 @@ impl<'a, B: ModelBackend> Generator<'a, B> {
         let step = self.step();
         let count = self.layers_of_part();
         let (decoder, cache) = (self.decoder, &mut self.cache);
-        let x = self.repetitions[repetition].run(x, layers.len().div_ceil(count), &mut |part, x| {
+        let x = self.decoding.repetitions[repetition].run(x, layers.len().div_ceil(count), &mut |part, x| {
             let first = layers.start + part * count;
             let layers = first..layers.end.min(first + count);
             decoder.decode_layers(layers, x, &step.rotary, cache, &step.position)
@@ -267,7 +275,10 @@ impl<'a, B: ModelBackend> Generator<'a, B> {
     fn step(&mut self) -> DecodeStep<B> {
         match self.step.take() {
             Some(step) if step.position.host() == self.cached => step,
-            previous => B::decode_step(&self.rotary, self.tokens.len(), self.cached, previous),
+            previous => {
+                let previous = previous.or_else(|| self.decoding.step.take());
+                B::decode_step(&self.rotary, self.tokens.len(), self.cached, previous)
+            }
         }
     }
 
@@ -380,8 +391,7 @@ mod tests {
         let known = model.generate(&prefilled, &options, &mut ()).unwrap();
         for (table, looks_up) in placements(model.network.decoder.embed_tokens.clone(), &model.device) {
             model.network.decoder.embed_tokens = table;
-            let decoder = &model.network.decoder;
-            let generator = Generator::new(decoder, &model.config, &prefilled, &options, &model.device).unwrap();
+            let generator = model.generator(&prefilled, &options).unwrap();
             let ahead = generate_ahead(generator, &known, looks_up);
             assert_eq!(ahead.tokens, known.tokens);
             // The action expert reads the cache, and nothing of what lies behind its end.

@@ -14,6 +14,7 @@ mod extents;
 mod generate;
 mod guard;
 mod inputs;
+mod kept_decoding;
 mod next_token;
 mod options;
 mod plan;

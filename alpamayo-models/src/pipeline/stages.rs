@@ -33,7 +33,7 @@ impl<B: ModelBackend> Alpamayo<B> {
         let changed = self.grids.changed(patches.grid_thw.clone());
         on_device::<B, _>("encode", &self.device, || {
             if changed {
-                B::memory_cleanup(&self.device);
+                self.clean_up();
             }
             let tables = self
                 .vision_tables
@@ -60,7 +60,7 @@ impl<B: ModelBackend> Alpamayo<B> {
         on_device::<B, _>("prefill", &self.device, || {
             let (clips, length) = (prompts.len(), prompts[0].len());
             if self.prompts.changed([clips, length]) {
-                B::memory_cleanup(&self.device);
+                self.clean_up();
             }
             let cache = KeyValueCache::for_prompts(text, clips, length, self.cache_format, &self.device);
             Ok(prefill(decoder, prompts, features, cache, &self.device, observer))
@@ -80,8 +80,24 @@ impl<B: ModelBackend> Alpamayo<B> {
         observer: &mut dyn Observer<B>,
     ) -> Result<Generation<B>> {
         on_device::<B, _>("generate", &self.device, || {
-            Generator::new(&self.network.decoder, &self.config, prefilled, options, &self.device)?.run(observer)
+            self.generator(prefilled, options)?.run(observer)
         })
+    }
+
+    /// What generates from a prefilled prompt.
+    pub(super) fn generator<'a>(
+        &'a self,
+        prefilled: &'a Prefilled<B>,
+        options: &'a DriveOptions,
+    ) -> Result<Generator<'a, B>> {
+        let (decoder, kept) = (&self.network.decoder, &self.decoding);
+        Generator::new(decoder, kept, &self.config, prefilled, options, &self.device)
+    }
+
+    /// Gives memory back that is of no use any more.
+    fn clean_up(&self) {
+        self.decoding.forget();
+        B::memory_cleanup(&self.device);
     }
 
     /// Flow matching from noise to normalised actions `[waypoints, 2]` per row.

@@ -19,12 +19,15 @@ mod spirv_words;
 #[cfg(test)]
 mod tests;
 
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+
 use burn_cubecl::CubeBackend;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::Runtime;
 use cubecl::client::ComputeClient;
 use cubecl::device::Device;
 use cubecl::device_handle::DeviceHandle;
+use cubecl::server::Handle;
 use cubecl::stream_id::StreamId;
 
 pub use burn_wgpu::WgpuDevice;
@@ -59,6 +62,15 @@ impl KernelRuntime for WgpuRuntime {
         } else {
             CacheFormat::F32
         }
+    }
+
+    fn place(client: &ComputeClient<Self>, memory: &Handle) -> Option<(u64, u64)> {
+        let managed = client.get_resource(memory.clone()).ok()?;
+        let resource = managed.resource();
+        Some((
+            BuildHasherDefault::<DefaultHasher>::default().hash_one(&resource.buffer),
+            resource.offset,
+        ))
     }
 
     fn multiplies_bytes(client: &ComputeClient<Self>) -> bool {

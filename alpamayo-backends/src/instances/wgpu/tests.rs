@@ -13,8 +13,8 @@ use super::*;
 use crate::ModelBackend;
 use crate::instances::adapters;
 use crate::kernels::copy::copy;
-use crate::layers::{Activation, Linear, WeightFormat};
-use crate::repetition::{Anew, Repetition};
+use crate::layers::{Activation, CacheConfig, CacheFormat, LayerCache, Linear, WeightFormat};
+use crate::repetition::{Anew, Place, Repetition};
 
 type Matrix = Tensor<Wgpu, 2>;
 
@@ -287,4 +287,36 @@ fn a_device_that_burns_backend_has_opened_computes() {
         [(); 3].map(|()| values(repetition.run(x.clone(), 1, &mut work)))
     });
     assert_eq!(sums.unwrap(), [vec![2.0; 8], vec![2.0; 8], vec![2.0; 8]]);
+}
+
+/// Where caches of such extents come to lie; nothing of them stays.
+fn places(prompt_length: usize, layers: usize) -> Vec<Place> {
+    let config = CacheConfig {
+        clips: 1,
+        samples: 1,
+        prompt_length,
+        suffix_capacity: 3,
+        num_key_value_heads: 2,
+        head_dim: 16,
+        format: CacheFormat::F32,
+    };
+    let caches: Vec<LayerCache<Wgpu>> = (0..layers).map(|_| LayerCache::new(&config, &device())).collect();
+    let tensors = caches.iter().flat_map(|cache| {
+        let (prompt, suffix) = (&cache.prompt, &cache.suffix);
+        [&prompt.key, &prompt.value, &suffix.key, &suffix.value]
+    });
+    tensors.map(|tensor| Wgpu::place(tensor).unwrap()).collect()
+}
+
+#[test]
+fn a_cache_lies_where_one_like_it_lay_until_that_is_taken() {
+    on_device(|| {
+        // Lengths of this test's own: others run on the same device.
+        let first = places(1_777, 3);
+        assert_eq!(places(1_777, 3), first);
+        let held: Matrix = Tensor::empty([2 * 1_777, 16], &device());
+        assert_ne!(places(1_777, 3), first);
+        drop(held);
+        assert_eq!(places(1_777, 3), first);
+    });
 }

@@ -6,7 +6,7 @@ use cubecl::server::Handle;
 use cubecl::stream_id::StreamId;
 
 /// A buffer's address, once all work on it has been handed to the driver.
-pub(super) fn address(client: &ComputeClient<CudaRuntime>, handle: &Handle) -> Option<u64> {
+pub(crate) fn address(client: &ComputeClient<CudaRuntime>, handle: &Handle) -> Option<u64> {
     Some(client.get_resource(handle.clone()).ok()?.resource().ptr)
 }
 

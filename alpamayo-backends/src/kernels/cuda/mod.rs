@@ -1,6 +1,6 @@
 //! What only CUDA has.
 
-mod buffers;
+pub(crate) mod buffers;
 mod client_stream;
 pub(crate) mod cublaslt;
 pub(crate) mod hopper;

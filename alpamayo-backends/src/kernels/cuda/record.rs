@@ -87,6 +87,9 @@ struct Graph {
     stream: sys::CUstream,
 }
 
+// SAFETY: the driver's functions on graphs and streams may be called from any thread, one at a time, as `&mut` and ownership see to.
+unsafe impl Send for Graph {}
+
 impl Drop for Graph {
     fn drop(&mut self) {
         // SAFETY: made once, destroyed once.
