@@ -17,6 +17,10 @@ const UNITS: usize = 256;
 /// Bytes of the buffer that a weight's parts are widened into, the same for every weight, so that one serves them all: 4224 rows of
 /// 4096 columns, 1408 of 12,288.
 const PART: usize = 33 << 20;
+/// Bytes of the buffer that a weight of [`SMALL`] to so many bytes is widened into as a whole: gate and up of the released size.
+const WHOLE: usize = 192 << 20;
+/// Smaller weights have buffers of their own.
+const SMALL: usize = 24 << 20;
 /// Parts are of whole tiles of a library's kernels, wherever they begin their results are as aligned as the whole.
 const TILE: usize = 128;
 
@@ -34,9 +38,15 @@ pub fn widened<R: CubeRuntime>(product: Product<R>) -> Product<R> {
     let StoredWeight {
         values, rows, columns, ..
     } = &product.weight;
-    let words = empty(values, *rows, columns / 2, DType::I32);
+    let used = 2 * rows * columns;
+    let words = empty(values, 1, whole_bytes(used) / 4, DType::I32);
     let weight = widened_rows(&product.weight, 0..*rows, &words);
     Product { weight, ..product }
+}
+
+/// Bytes of the buffer for a whole weight of so many. A stage keeps a buffer of every size that it asks for.
+fn whole_bytes(used: usize) -> usize {
+    if (SMALL..=WHOLE).contains(&used) { WHOLE } else { used }
 }
 
 /// Rows of a weight of so many rows and columns that are widened at a time, in order.
@@ -62,11 +72,13 @@ pub fn widened_rows<R: CubeRuntime>(
     buffer: &CubeTensor<R>,
 ) -> StoredWeight<R> {
     let (values, quads) = (&weight.values, weight.columns / 4);
+    let (reserved, used) = (buffer.handle.size_in_used(), (8 * rows.len() * quads) as u64);
     let words = CubeTensor::new_contiguous(
         buffer.client.clone(),
         buffer.device.clone(),
         Shape::new([rows.len(), 2 * quads]),
-        buffer.handle.clone(),
+        // No more is bound than is used: a device may not take the whole buffer.
+        buffer.handle.clone().offset_end(reserved - used),
         DType::I32,
     );
     // SAFETY: positions are checked against the output's length, which the buffer has room for.
@@ -133,6 +145,16 @@ mod tests {
             // No more parts than their bytes ask for, but for what ends within a tile.
             prop_assert!(count <= 1 + rows.div_ceil((PART / (2 * columns)).saturating_sub(TILE - 1).max(1)));
         }
+    }
+
+    #[test]
+    fn the_released_decoder_shares_one_buffer_for_whole_weights() {
+        let bytes = |rows: usize, columns: usize| whole_bytes(2 * rows * columns);
+        for (rows, columns) in [(24_576, 4096), (6144, 4096), (4096, 4096), (4096, 12_288)] {
+            assert_eq!(bytes(rows, columns), WHOLE);
+        }
+        // The vision tower's, and what is larger than any.
+        assert_eq!([bytes(4304, 1152), bytes(155_697, 4096)], [9_916_416, 1_275_469_824]);
     }
 
     #[test]
