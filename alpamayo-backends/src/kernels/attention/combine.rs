@@ -35,13 +35,13 @@ impl CombineConfig {
 }
 
 /// One cube per head of a token, units `(quads of the head, groups of parts)`: from `[heads of all tokens, parts, head_dim]` to
-/// `[heads of all tokens, head_dim]`.
+/// `[heads of all tokens, head_dim]`. `statistics` are every part's maximum and sum of weights.
 ///
 /// `output` is words: an f32 or two bf16 each.
 #[cube(launch_unchecked)]
 pub(super) fn combine(
     sums: &Array<Quad>,
-    statistics: &Array<f32>,
+    statistics: &Array<Vector<f32, Const<2>>>,
     output: &mut Array<u32>,
     heads: u32,
     parts: u32,
@@ -54,63 +54,59 @@ pub(super) fn combine(
     let columns = comptime!(config.columns());
     let parts = parts as usize;
     let first = target * parts;
-    let units = comptime!(config.columns() * GROUPS);
     let column = UNIT_POS_X as usize;
     let group = UNIT_POS_Y as usize;
 
     // Everything is on its way before anything is waited for: one trip to memory is most of what this takes.
     let levels = comptime!(config.parts / GROUPS);
     let mut loaded = Array::<Quad>::new(levels);
+    let mut maxima = Array::<f32>::new(levels);
+    let mut totals = Array::<f32>::new(levels);
     #[unroll]
     for level in 0..levels {
-        let part = (group + comptime!(level * GROUPS)).min(parts - 1);
-        loaded[level] = sums[(first + part) * columns + column];
+        let part = group + comptime!(level * GROUPS);
+        let place = first + part.min(parts - 1);
+        loaded[level] = sums[place * columns + column];
+        let statistics = statistics[place];
+        // Parts past the last weigh nothing.
+        maxima[level] = select(part < parts, statistics[0], LOWEST.runtime());
+        totals[level] = statistics[1];
     }
-    let mut maxima = SharedMemory::<f32>::new(config.parts);
-    let mut totals = SharedMemory::<f32>::new(config.parts);
-    let mut part = UNIT_POS as usize;
-    while part < config.parts {
-        let mut maximum = LOWEST.runtime();
-        let mut total = 0.0f32;
-        if part < parts {
-            maximum = statistics[2 * (first + part)];
-            total = statistics[2 * (first + part) + 1];
-        }
-        maxima[part] = maximum;
-        totals[part] = total;
-        part += units;
-    }
-    sync_cube();
+    let mut group_sums = SharedMemory::<Quad>::new(comptime!(GROUPS * config.columns()));
+    let mut group_maxima = SharedMemory::<f32>::new(GROUPS);
+    let mut group_totals = SharedMemory::<f32>::new(GROUPS);
     let mut maximum = LOWEST.runtime();
     #[unroll]
-    for part in 0..config.parts {
-        maximum = max(maximum, maxima[part]);
+    for level in 0..levels {
+        maximum = max(maximum, maxima[level]);
     }
     let mut total = 0.0f32;
     let mut sum = Quad::new(0.0f32);
     #[unroll]
     for level in 0..levels {
-        // Parts past the last weigh nothing.
-        let part = group + comptime!(level * GROUPS);
-        let weight = (maxima[part] - maximum).exp();
-        total += weight * totals[part];
+        let weight = (maxima[level] - maximum).exp();
+        total = fma(weight, totals[level], total);
         sum = fma(Quad::new(weight), loaded[level], sum);
     }
-
-    let mut group_sums = SharedMemory::<Quad>::new(comptime!(GROUPS * config.columns()));
-    let mut group_totals = SharedMemory::<f32>::new(GROUPS);
     group_sums[group * columns + column] = sum;
     if column == 0 {
+        group_maxima[group] = maximum;
         group_totals[group] = total;
     }
     sync_cube();
     if group == 0 {
+        let mut maximum = LOWEST.runtime();
+        #[unroll]
+        for group in 0..GROUPS {
+            maximum = max(maximum, group_maxima[group]);
+        }
         let mut all = 0.0f32;
         let mut result = Quad::new(0.0f32);
         #[unroll]
         for group in 0..GROUPS {
-            all += group_totals[group];
-            result += group_sums[group * columns + column];
+            let weight = (group_maxima[group] - maximum).exp();
+            all = fma(weight, group_totals[group], all);
+            result = fma(Quad::new(weight), group_sums[group * columns + column], result);
         }
         let result = result * Quad::new(1.0f32 / all);
         let place = target * columns + column;

@@ -306,10 +306,10 @@ impl<R: CubeRuntime> Launch<'_, R> {
 
     /// Launches what the plan says; returns `[tokens, heads · head_dim]`, bf16 from matrix units, else f32.
     pub fn launch(&self, plan: Plan) -> CubeTensor<R> {
-        match plan {
+        match plan.without_tiles() {
             Plan::Exact { shared_bytes } => self.exact(shared_bytes),
             // Queries are not rounded for it either.
-            Plan::Native => self.exact(usize::MAX),
+            Plan::Native | Plan::Tiles { .. } => self.exact(usize::MAX),
             Plan::Stream { planes, unroll, cubes } => self.stream(planes, unroll, cubes),
             Plan::TensorCore {
                 planes,
@@ -466,7 +466,7 @@ impl<R: CubeRuntime> Launch<'_, R> {
                 cubes(heads),
                 CubeDim::new_2d(config.columns() as u32, GROUPS as u32),
                 array(sums, 16),
-                array(statistics, 4),
+                array(statistics, 8),
                 array(&output, 4),
                 heads as u32,
                 slots as u32,

@@ -19,6 +19,7 @@ mod stream;
 mod tensor_core;
 #[cfg(all(test, feature = "wgpu", feature = "flex"))]
 mod tests;
+mod tiles;
 
 use burn::tensor::{DType, Tensor};
 use burn_cubecl::tensor::CubeTensor;
@@ -249,12 +250,7 @@ pub fn decode_with<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolEle
     prepare.tokens = prepare.rows() / cache.rows();
     let start = position.device().clone().into_primitive().handle;
     prepare.start = Some(start.clone());
-    let fresh = match common {
-        Plan::Stream { planes, unroll, cubes } if takes_fresh(&prepare, cache.samples()) => {
-            Some((planes, unroll, cubes))
-        }
-        _ => None,
-    };
+    let is_fresh = takes_fresh(&prepare, cache.samples());
     let launch = |query, appended| Launch {
         client: &prepare.qkv.client,
         device: prepare.qkv.device.clone(),
@@ -287,11 +283,9 @@ pub fn decode_with<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolEle
             return tensor(output);
         }
     }
-    tensor(match fresh {
-        Some((planes, unroll, cubes)) => {
-            let launch = launch(prepare.qkv.handle.clone(), 0);
-            launch.fresh(&prepare, planes, unroll, cubes)
-        }
+    let fresh = is_fresh.then(|| launch(prepare.qkv.handle.clone(), 0).fresh(&prepare, common));
+    tensor(match fresh.flatten() {
+        Some(output) => output,
         None => launch(prepare.launch(&suffix), prepare.tokens).launch(common),
     })
 }

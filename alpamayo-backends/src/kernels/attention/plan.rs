@@ -26,6 +26,14 @@ pub enum Plan {
         /// Cubes per processor that a split aims at.
         cubes: usize,
     },
+    /// Planes that take a tile of bf16 keys each, for one token of a clip whose heads suit them; what they don't take goes by
+    /// [`STREAM`](Self::STREAM).
+    Tiles {
+        /// Planes per cube, a power of two of at least eight.
+        planes: usize,
+        /// Keys per plane, a multiple of four.
+        keys: usize,
+    },
     /// Tensor cores on bf16 queries, keys and values.
     TensorCore {
         /// Planes per cube.
@@ -60,6 +68,13 @@ impl Plan {
     /// Register blocks in f32, as large as the device's shared memory lets them be.
     pub const EXACT: Self = Self::Exact {
         shared_bytes: usize::MAX,
+    };
+
+    /// What measured best through Vulkan for one sample, where [tiles](Self::Tiles) don't take it.
+    const STREAM: Self = Self::Stream {
+        planes: 8,
+        unroll: 1,
+        cubes: 2,
     };
 
     /// For images, whose keys become bf16 if `packed`.
@@ -145,12 +160,23 @@ impl Plan {
         }
         // What measured best through CUDA, and through Vulkan for one sample. More queries would share more than the 32 KB that Apple's
         // GPUs have.
-        let [planes, unroll, cubes] = if has_tensor_cores(client) || queries > 4 {
-            [4, 4, 3]
+        if has_tensor_cores(client) || queries > 4 {
+            Self::Stream {
+                planes: 4,
+                unroll: 4,
+                cubes: 3,
+            }
         } else {
-            [8, 1, 2]
-        };
-        Self::Stream { planes, unroll, cubes }
+            Self::Tiles { planes: 8, keys: 12 }
+        }
+    }
+
+    /// This plan, or the one for what tiles don't take.
+    pub(super) fn without_tiles(self) -> Self {
+        match self {
+            Self::Tiles { .. } => Self::STREAM,
+            plan => plan,
+        }
     }
 
     /// This plan, or the given one where the common kernels have to do a native plan's work.

@@ -8,6 +8,7 @@ use cubecl::prelude::*;
 use super::decode::DecodeConfig;
 use super::decode_fresh::decode_fresh;
 use super::launch::{Launch, Parts, Prepare, array};
+use super::plan::Plan;
 
 /// How keys and queries are shared by cubes.
 pub(super) struct Stream {
@@ -62,8 +63,20 @@ pub(super) fn takes_fresh<R: CubeRuntime>(prepare: &Prepare<'_, R>, samples: usi
 }
 
 impl<R: CubeRuntime> Launch<'_, R> {
-    /// One token per row: prepares it, appends its key and value to the suffix behind the others, and attends.
-    pub(super) fn fresh(
+    /// One token per row: prepares it, appends its key and value to the suffix behind the others, and attends. `None` where the plan does
+    /// not do that.
+    pub(super) fn fresh(&self, prepare: &Prepare<'_, R>, plan: Plan) -> Option<CubeTensor<R>> {
+        let tiles = match plan {
+            Plan::Tiles { planes, keys } => self.tiles(prepare, planes, keys),
+            _ => None,
+        };
+        tiles.or_else(|| match plan.without_tiles() {
+            Plan::Stream { planes, unroll, cubes } => Some(self.fresh_stream(prepare, planes, unroll, cubes)),
+            _ => None,
+        })
+    }
+
+    fn fresh_stream(
         &self,
         prepare: &Prepare<'_, R>,
         planes: usize,

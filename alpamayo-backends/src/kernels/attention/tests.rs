@@ -261,6 +261,22 @@ proptest! {
         }
     }
 
+    /// With a plane of eight lanes, which Mesa's CPU device has, heads of 32 features are attended to in tiles; others are streamed.
+    #[test]
+    fn tiled_decode_is_its_definition(
+        case in case(), groups in 1usize..=3, quads in prop_oneof![4 => Just(8usize), 1 => Just(32)],
+        planes in 2u32..=3, keys in 1usize..=4,
+    ) {
+        let attention = Attention { num_heads: 4 * groups, num_key_value_heads: groups, head_dim: 4 * quads };
+        let case = Case { attention, samples: 1, tokens: 1, packed: true, ..case };
+        let plan = super::Plan::Tiles { planes: 1 << planes, keys: 4 * keys };
+        let actual = decode::<Gpu>(&case, |q, a, n, r, c, p| super::decode_with(plan, q, a, n, r, c, p));
+        let expected = decode::<Flex>(&case, definition::decode_attention);
+        for (actual, expected) in actual.into_iter().zip(expected) {
+            prop_assert!(distance(actual, expected) < case.tolerance());
+        }
+    }
+
     #[test]
     fn expert_is_its_definition(case in case()) {
         let actual = expert::<Gpu>(&case, super::expert);

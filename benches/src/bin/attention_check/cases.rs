@@ -115,6 +115,19 @@ fn streams() -> Vec<Plan> {
     ]
 }
 
+fn token_tiles() -> Vec<Plan> {
+    let tiles = |planes, keys| Plan::Tiles { planes, keys };
+    vec![
+        tiles(8, 12),
+        tiles(16, 12),
+        tiles(8, 8),
+        tiles(16, 8),
+        tiles(8, 16),
+        tiles(4, 24),
+        tiles(8, 24),
+    ]
+}
+
 /// Runs every case on the runtime's default device.
 pub fn all<R: KernelRuntime, BT: BoolElement>(runtime: &str, words: &[String]) {
     let device = R::Device::default();
@@ -377,7 +390,12 @@ impl<R: KernelRuntime, BT: BoolElement> Cases<'_, R, BT> {
         let host = HostCache::of(&cache);
         let bytes = (clips * 2 * 8 * 128 * PROMPT * self.dtype().size()) as f64;
         let operations = (4 * 32 * 128 * clips * samples * (PROMPT + POSITION)) as f64;
-        for plan in [Plan::Native].into_iter().chain(streams()).chain([Plan::EXACT]) {
+        for plan in [Plan::Native]
+            .into_iter()
+            .chain(token_tiles())
+            .chain(streams())
+            .chain([Plan::EXACT])
+        {
             let rows_are = if dtype == DType::F32 { "f32 rows" } else { "bf16 rows" };
             self.row(&format!("decode {clips}x{samples} {rows_are}"), plan, operations, bytes)
                 .check(
@@ -456,6 +474,7 @@ fn short(plan: Plan) -> String {
     match plan {
         Plan::Native => "native".into(),
         Plan::Exact { .. } => "exact".into(),
+        Plan::Tiles { planes, keys } => format!("tiles p{planes} k{keys}"),
         Plan::Stream { planes, unroll, cubes } => format!("stream p{planes} u{unroll} c{cubes}"),
         Plan::TensorCore {
             planes,
