@@ -88,6 +88,7 @@ fn exchanged_bytes(heads: usize) -> usize {
 mod tests {
     use super::*;
     use crate::kernels::cuda::hopper::module::assert_compiles;
+    use crate::kernels::cuda::hopper::quantized_row_product;
 
     #[test]
     fn either_size_compiles() {
@@ -99,8 +100,10 @@ mod tests {
     #[test]
     fn one_fits_a_processor_beside_a_product_of_few_bits_and_two_do_not() {
         let processor = 228 << 10;
-        let (own, product) = (MORE_THAN_HALF + 1024, (113 << 10) + 1024);
-        assert!(own + product <= processor && 2 * own > processor);
+        let own = MORE_THAN_HALF + 1024;
+        let products = [4096, 12_288].map(quantized_row_product::block_bytes);
+        assert!(2 * own > processor);
+        assert!(products.into_iter().all(|product| own + product + 1024 <= processor));
         assert!(SHARED <= MORE_THAN_HALF && 2 * (SHARED + 1024) <= processor);
     }
 }

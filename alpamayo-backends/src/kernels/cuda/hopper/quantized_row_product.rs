@@ -114,6 +114,17 @@ fn kernel(cut: Cut, columns: usize, quantization: Quantization, gated: bool, act
     }
 }
 
+/// Shared memory of a block for rows of so many columns, of whichever few bits takes more.
+#[cfg(test)]
+pub(super) fn block_bytes(columns: usize) -> usize {
+    let bytes = |quantization| {
+        let cut = Cut::choose(columns, quantization)?;
+        Some(kernel(cut, columns, quantization, false, 0).shared + FIXED)
+    };
+    let formats = [Quantization::Int8, Quantization::Int4];
+    formats.into_iter().filter_map(bytes).max().unwrap_or(usize::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -32,9 +32,9 @@ struct Cut {
 }
 
 impl Cut {
-    /// What measured best on an H100, or `None` for rows that are too long.
+    /// What measured best on an H100, or `None` for rows that are too long. Of four rows more columns are less than two stages.
     fn choose(columns: usize) -> Option<Self> {
-        let [threads, group] = if columns <= 8192 { [256, 4] } else { [512, 2] };
+        let [threads, group] = if columns <= RING / 16 { [256, 4] } else { [512, 2] };
         let slices = columns.div_ceil(threads * COLUMNS);
         let stages = (RING / (2 * group * columns)).min(MAX_STAGES);
         (slices <= MAX_SLICES && stages > 1).then_some(Self {
