@@ -71,7 +71,7 @@ impl Plan {
     };
 
     /// What measured best through Vulkan for one sample, where [tiles](Self::Tiles) don't take it.
-    const STREAM: Self = Self::Stream {
+    pub const STREAM: Self = Self::Stream {
         planes: 8,
         unroll: 1,
         cubes: 2,
