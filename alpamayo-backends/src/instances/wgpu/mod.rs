@@ -67,6 +67,7 @@ impl KernelRuntime for WgpuRuntime {
     fn place(client: &ComputeClient<Self>, memory: &Handle) -> Option<(u64, u64)> {
         let managed = client.get_resource(memory.clone()).ok()?;
         let resource = managed.resource();
+        // Recordings keep what they bind, so that no other buffer gets the number of one of theirs.
         Some((
             BuildHasherDefault::<DefaultHasher>::default().hash_one(&resource.buffer),
             resource.offset,

@@ -38,15 +38,17 @@ pub fn widened<R: CubeRuntime>(product: Product<R>) -> Product<R> {
     let StoredWeight {
         values, rows, columns, ..
     } = &product.weight;
-    let used = 2 * rows * columns;
-    let words = empty(values, 1, whole_bytes(used) / 4, DType::I32);
+    let largest = values.client.properties().memory.max_page_size;
+    let words = empty(values, 1, whole_bytes(2 * rows * columns, largest) / 4, DType::I32);
     let weight = widened_rows(&product.weight, 0..*rows, &words);
     Product { weight, ..product }
 }
 
-/// Bytes of the buffer for a whole weight of so many. A stage keeps a buffer of every size that it asks for.
-fn whole_bytes(used: usize) -> usize {
-    if (SMALL..=WHOLE).contains(&used) { WHOLE } else { used }
+/// Bytes of the buffer for a whole weight of so many, where the device has none larger than `largest`. A stage keeps a buffer of every size
+/// that it asks for.
+fn whole_bytes(used: usize, largest: u64) -> usize {
+    let shares = (SMALL..=WHOLE).contains(&used) && WHOLE as u64 <= largest;
+    if shares { WHOLE } else { used }
 }
 
 /// Rows of a weight of so many rows and columns that are widened at a time, in order.
@@ -149,12 +151,14 @@ mod tests {
 
     #[test]
     fn the_released_decoder_shares_one_buffer_for_whole_weights() {
-        let bytes = |rows: usize, columns: usize| whole_bytes(2 * rows * columns);
+        let bytes = |rows: usize, columns: usize| whole_bytes(2 * rows * columns, 1 << 31);
         for (rows, columns) in [(24_576, 4096), (6144, 4096), (4096, 4096), (4096, 12_288)] {
             assert_eq!(bytes(rows, columns), WHOLE);
         }
         // The vision tower's, and what is larger than any.
         assert_eq!([bytes(4304, 1152), bytes(155_697, 4096)], [9_916_416, 1_275_469_824]);
+        // A browser's device has no buffer of that size, and smaller weights.
+        assert_eq!(whole_bytes(2 * 6144 * 4096, 128 << 20), 2 * 6144 * 4096);
     }
 
     #[test]

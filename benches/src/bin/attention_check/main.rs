@@ -9,6 +9,8 @@ mod cases;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 mod check;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
+mod plans;
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
 mod reference;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 mod whole;
