@@ -6,8 +6,8 @@ use crate::definition;
 use crate::device::Limits;
 use crate::error::{Result, unreadable};
 use crate::layers::{
-    Activation, Attention, CacheFormat, DecodeStep, HeadNorms, HostBytes, HostRows, KeyValue, LayerCache, Linear, Norm,
-    Rotary, RowLengths, SuffixPosition, Weight, WeightFormat, WeightSource,
+    ActionTokens, Activation, Attention, CacheFormat, DecodeStep, HeadNorms, HostBytes, HostRows, KeyValue, LayerCache,
+    Linear, Norm, Rotary, RowLengths, SuffixPosition, Weight, WeightFormat, WeightSource,
 };
 use crate::repetition::{Anew, Place, Repetition};
 use crate::sampling::{Drawn, TokenSampling};
@@ -276,6 +276,12 @@ pub trait ModelBackend: Backend {
     ) -> DecodeStep<Self> {
         let _ = previous;
         definition::decode_step(table, rows, position)
+    }
+
+    /// Action tokens in the memory of previous ones that they [are like](ActionTokens::is_like): work that was recorded over those reads
+    /// them there. None where the backend can't.
+    fn move_action_tokens(_tokens: ActionTokens<Self>, _previous: ActionTokens<Self>) -> Option<ActionTokens<Self>> {
+        None
     }
 
     /// Bidirectional attention of the action tokens among themselves, over the clip's prompt and over the first

@@ -10,8 +10,8 @@ use crate::device::Limits;
 use crate::error::{Error, Result};
 use crate::kernels::{self, attention};
 use crate::layers::{
-    Activation, Attention, CacheFormat, DecodeStep, HeadNorms, HostBytes, HostRows, KeyValue, LayerCache, Linear, Norm,
-    Rotary, RowLengths, SuffixPosition, Weight, WeightFormat, WeightSource,
+    ActionTokens, Activation, Attention, CacheFormat, DecodeStep, HeadNorms, HostBytes, HostRows, KeyValue, LayerCache,
+    Linear, Norm, Rotary, RowLengths, SuffixPosition, Weight, WeightFormat, WeightSource,
 };
 use crate::repetition::{Anew, Place, Repetition};
 use crate::sampling::{Drawn, TokenSampling};
@@ -208,6 +208,10 @@ impl<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement> ModelBac
         previous: Option<DecodeStep<Self>>,
     ) -> DecodeStep<Self> {
         kernels::decode_step(table, rows, position, previous)
+    }
+
+    fn move_action_tokens(tokens: ActionTokens<Self>, previous: ActionTokens<Self>) -> Option<ActionTokens<Self>> {
+        kernels::move_action_tokens(tokens, previous)
     }
 
     fn expert_attention(

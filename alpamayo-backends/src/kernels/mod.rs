@@ -52,5 +52,5 @@ pub use repeat::Repeat;
 pub use round::round;
 pub use rows::{add_rows, lookup_host_rows, lookup_rows};
 pub use sample::sample_tokens;
-pub use step::{decode_step, moves_steps};
+pub use step::{decode_step, move_action_tokens, moves_steps};
 pub use store::store_weight;

@@ -1,14 +1,15 @@
-//! What changes from one decoded token to the next, in memory that stays.
+//! What changes from one decoded token to the next, and from one plan's action tokens to the next one's, in memory that stays.
 
 use burn::tensor::{DType, Int, Shape, Tensor};
 use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{BoolElement, CubeBackend, FloatElement, IntElement};
 use cubecl::prelude::*;
 
+use super::copy::copy;
 use super::tensors::{array, cubes, empty, extents, float, int, tensor};
 use crate::definition;
 use crate::instances::KernelRuntime;
-use crate::layers::{DecodeStep, Rotary, SuffixPosition};
+use crate::layers::{ActionTokens, DecodeStep, Rotary, SuffixPosition};
 
 type Cube<R, F, I, BT> = CubeBackend<R, F, I, BT>;
 
@@ -46,6 +47,25 @@ pub fn decode_step<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolEle
             sin: tensor(place.sin),
         },
     }
+}
+
+/// See [`ModelBackend::move_action_tokens`](crate::ModelBackend::move_action_tokens).
+pub fn move_action_tokens<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement>(
+    tokens: ActionTokens<Cube<R, F, I, BT>>,
+    previous: ActionTokens<Cube<R, F, I, BT>>,
+) -> Option<ActionTokens<Cube<R, F, I, BT>>> {
+    let rotaries = [
+        (&tokens.rotary.cos, &previous.rotary.cos),
+        (&tokens.rotary.sin, &previous.rotary.sin),
+    ];
+    let lengths = [&tokens, &previous].map(|tokens| int(tokens.suffix_lengths.device().clone()));
+    let moved = tokens.is_like(&previous)
+        && (rotaries.into_iter()).all(|(from, to)| copy(&float(from.clone()), &float(to.clone())))
+        && copy(&lengths[0], &lengths[1]);
+    moved.then(|| ActionTokens {
+        suffix_lengths: (tokens.suffix_lengths).moved_to(previous.suffix_lengths.device().clone()),
+        rotary: previous.rotary,
+    })
 }
 
 /// A step's memory.

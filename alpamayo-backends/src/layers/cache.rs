@@ -140,23 +140,42 @@ impl<B: Backend> LayerCache<B> {
 pub struct RowLengths<B: Backend> {
     host: Vec<usize>,
     device: Tensor<B, 1, Int>,
+    longest: usize,
 }
 
 impl<B: Backend> RowLengths<B> {
     /// One length per row.
     pub fn new(lengths: Vec<usize>, device: &B::Device) -> Self {
+        let longest = lengths.iter().copied().max().unwrap_or(0);
+        Self::within(longest, lengths, device)
+    }
+
+    /// One length per row, none of them more than `longest`.
+    pub fn within(longest: usize, lengths: Vec<usize>, device: &B::Device) -> Self {
         let data: Vec<i32> = lengths.iter().map(|&length| length as i32).collect();
         let rows = data.len();
         Self {
             host: lengths,
             // The backend's own integer type: Candle takes no other from the host.
             device: Tensor::from_data(TensorData::new(data, [rows]), device),
+            longest,
         }
+    }
+
+    /// The same lengths where the device has them in other memory.
+    #[cfg(feature = "cubecl")]
+    pub(crate) fn moved_to(self, device: Tensor<B, 1, Int>) -> Self {
+        Self { device, ..self }
     }
 
     /// The lengths on the host.
     pub fn host(&self) -> &[usize] {
         &self.host
+    }
+
+    /// What no length exceeds: work is cut by it, so that the same work suits all lengths up to it.
+    pub fn longest(&self) -> usize {
+        self.longest
     }
 
     /// The lengths on the device, `[rows]`, the backend's integer type.

@@ -17,5 +17,5 @@ pub use norm::{LayerNorm, Norm, RmsNorm};
 pub use quantized::{Quantization, QuantizedWeight};
 pub use rotary::{Attention, HeadNorms, Rotary};
 pub use source::{SourceType, WeightSource};
-pub use step::{DecodeStep, SuffixPosition};
+pub use step::{ActionTokens, DecodeStep, SuffixPosition};
 pub use weight::{FloatWeight, PackedWeight, Weight, WeightFormat, WeightParts};

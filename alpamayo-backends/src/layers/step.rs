@@ -1,8 +1,8 @@
-//! What changes from one decoded token to the next.
+//! What changes from one decoded token to the next, and from one plan's action tokens to the next one's.
 
 use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
 
-use super::Rotary;
+use super::{Rotary, RowLengths};
 
 /// Where the next tokens go in every row's suffix: how many tokens it holds before them, on the host and on the device.
 #[derive(Debug, Clone)]
@@ -42,4 +42,23 @@ pub struct DecodeStep<B: Backend> {
     pub position: SuffixPosition<B>,
     /// Its rotation in every row, `[rows, head_dim / 2]`.
     pub rotary: Rotary<B>,
+}
+
+/// The action tokens of every row: what the action expert reads besides parameters and caches, the same for all steps of a flow.
+#[derive(Debug, Clone)]
+pub struct ActionTokens<B: Backend> {
+    /// How many tokens of its suffix they see.
+    pub suffix_lengths: RowLengths<B>,
+    /// Their rotation, `[rows · tokens, head_dim / 2]`.
+    pub rotary: Rotary<B>,
+}
+
+impl<B: Backend> ActionTokens<B> {
+    /// Whether the expert does the same with both, whatever their values.
+    pub fn is_like(&self, other: &Self) -> bool {
+        let rows = |tokens: &Self| tokens.suffix_lengths.host().len();
+        rows(self) == rows(other)
+            && self.suffix_lengths.longest() == other.suffix_lengths.longest()
+            && self.rotary.cos.dims() == other.rotary.cos.dims()
+    }
 }

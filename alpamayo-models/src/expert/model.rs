@@ -1,7 +1,7 @@
 //! The expert's layers and projections.
 
 use alpamayo_backends::ModelBackend;
-use alpamayo_backends::layers::{Activation, Linear, Norm, Rotary, RowLengths};
+use alpamayo_backends::layers::{ActionTokens, Activation, Linear, Norm};
 use alpamayo_backends::repetition::Repetition;
 use alpamayo_core::ModelConfig;
 use burn::module::Module;
@@ -39,10 +39,8 @@ pub struct Expert<B: Backend> {
 pub struct ExpertContext<'a, B: Backend> {
     /// The language model's cache, only read.
     pub cache: &'a KeyValueCache<B>,
-    /// How many tokens of each row's suffix are visible.
-    pub suffix_lengths: RowLengths<B>,
-    /// Rotation of the action tokens, one row per action token of every row.
-    pub rotary: Rotary<B>,
+    /// The action tokens of every row.
+    pub tokens: ActionTokens<B>,
 }
 
 impl<B: ModelBackend> Expert<B> {
@@ -89,11 +87,11 @@ impl<B: ModelBackend> Expert<B> {
     fn hidden(&self, first: usize, mut x: Tensor<B, 2>, context: &ExpertContext<'_, B>) -> Tensor<B, 2> {
         let end = (first + LAYERS_OF_PART).min(self.layers.len());
         let layers = self.layers.get(first..end).unwrap_or_default();
-        let caches = context.cache.layers.iter().skip(first);
+        let (caches, tokens) = (context.cache.layers.iter().skip(first), &context.tokens);
         let mut projected = None;
         for (index, (layer, cache)) in layers.iter().zip(caches).enumerate() {
             let next = layers.get(index + 1);
-            (x, projected) = layer.expert(x, projected, &context.rotary, cache, &context.suffix_lengths, next);
+            (x, projected) = layer.expert(x, projected, &tokens.rotary, cache, &tokens.suffix_lengths, next);
         }
         if end == self.layers.len() {
             x = B::normalize(x, &self.norm);

@@ -7,9 +7,11 @@ use alpamayo_backends::ModelBackend;
 use alpamayo_backends::layers::{CacheFormat, WeightFormat};
 use alpamayo_core::{DeltaTokenizer, ImageProcessor, ModelConfig, Tokenizer, UnicycleActionSpace};
 
+use super::decoding::Decoding;
 use super::extents::LastExtents;
+use super::flowing::Flowing;
 use super::guard::guard;
-use super::kept_decoding::KeptDecoding;
+use super::kept::Kept;
 use super::options::LoadOptions;
 use crate::error::{Error, Result};
 use crate::import::{self, Checkpoint, CheckpointSource, ProgressCallback};
@@ -35,7 +37,9 @@ pub struct Alpamayo<B: ModelBackend> {
     /// Clips and tokens of the last prefill.
     pub(super) prompts: LastExtents<[usize; 2]>,
     /// What was recorded of the last plan's decoding.
-    pub(super) decoding: KeptDecoding<B>,
+    pub(super) decoding: Kept<Decoding<B>>,
+    /// What was recorded of the last plan's flow.
+    pub(super) flowing: Kept<Flowing<B>>,
 }
 
 impl<B: ModelBackend> Alpamayo<B> {
@@ -97,7 +101,8 @@ impl<B: ModelBackend> Alpamayo<B> {
             vision_tables: KeptTables::default(),
             grids: LastExtents::default(),
             prompts: LastExtents::default(),
-            decoding: KeptDecoding::default(),
+            decoding: Kept::default(),
+            flowing: Kept::default(),
             network,
             config,
             tokenizer,

@@ -8,7 +8,8 @@ use alpamayo_core::{ModelConfig, StopPosition, is_finished, stop_position};
 use burn::tensor::{Int, Tensor, backend::Backend};
 
 use super::check;
-use super::kept_decoding::{Decoding, KeptDecoding};
+use super::decoding::Decoding;
+use super::kept::{Kept, Places, places};
 use super::next_token::{Logits, NextTokens};
 use super::options::DriveOptions;
 use super::prefill::Prefilled;
@@ -83,13 +84,15 @@ pub(super) struct Generator<'a, B: ModelBackend> {
     /// What is done the same for every token.
     decoding: Decoding<B>,
     /// Where that is kept for the next plan.
-    kept: &'a KeptDecoding<B>,
+    kept: &'a Kept<Decoding<B>>,
+    /// Where the cache lies.
+    places: Places,
 }
 
 impl<'a, B: ModelBackend> Generator<'a, B> {
     pub(super) fn new(
         decoder: &'a Decoder<B>,
-        kept: &'a KeptDecoding<B>,
+        kept: &'a Kept<Decoding<B>>,
         config: &ModelConfig,
         prefilled: &'a Prefilled<B>,
         options: &'a DriveOptions,
@@ -107,9 +110,11 @@ impl<'a, B: ModelBackend> Generator<'a, B> {
         let positions =
             (0..limit as i64).flat_map(|step| first_positions.iter().map(move |first| [first.saturating_add(step); 3]));
         let cache = prefilled.cache.branch(options.samples, limit);
+        let places = places(&cache);
         Ok(Self {
-            decoding: kept.take(decoder, &cache),
+            decoding: kept.take(&places).unwrap_or_else(|| Decoding::new(decoder)),
             kept,
+            places,
             decoder,
             prefilled,
             device,
@@ -157,7 +162,7 @@ impl<'a, B: ModelBackend> Generator<'a, B> {
             .filter_map(|row| stop_position(row, self.future_start));
         let stops = stops.collect();
         self.decoding.step = self.step.or(self.decoding.step);
-        self.kept.keep(self.decoding);
+        self.kept.keep(self.places, self.decoding);
         Ok(Generation {
             stops,
             tokens: self.tokens,

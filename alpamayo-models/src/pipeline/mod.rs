@@ -9,12 +9,14 @@
 
 mod build;
 pub(crate) mod check;
+mod decoding;
 mod drive;
 mod extents;
+mod flowing;
 mod generate;
 mod guard;
 mod inputs;
-mod kept_decoding;
+mod kept;
 mod next_token;
 mod options;
 mod plan;

@@ -1,7 +1,7 @@
 //! The stages, one method each.
 
 use alpamayo_backends::ModelBackend;
-use alpamayo_backends::layers::RowLengths;
+use alpamayo_backends::layers::{ActionTokens, RowLengths};
 use alpamayo_backends::repetition::Anew;
 use alpamayo_core::perturb::EgoHistory;
 use alpamayo_core::{Clip, Patches, Trajectory, flow_noise};
@@ -9,9 +9,11 @@ use burn::tensor::Tensor;
 
 use super::build::Alpamayo;
 use super::check;
+use super::flowing::Flowing;
 use super::generate::{Generation, Generator};
 use super::guard::{guard, on_device};
 use super::inputs::Prompt;
+use super::kept::places;
 use super::options::DriveOptions;
 use super::prefill::{Prefilled, prefill};
 use crate::cache::KeyValueCache;
@@ -21,6 +23,10 @@ use crate::flow::EulerFlow;
 use crate::host::{download, upload};
 use crate::observer::Observer;
 use crate::vision::VisionFeatures;
+
+/// Reasonings whose numbers of tokens have the same multiple of this above them leave the action expert the same work, which can be repeated
+/// from plan to plan.
+const ALIKE: usize = 64;
 
 impl<B: ModelBackend> Alpamayo<B> {
     /// Patches of frames → image tokens and deepstack features.
@@ -97,6 +103,7 @@ impl<B: ModelBackend> Alpamayo<B> {
     /// Gives memory back that is of no use any more.
     fn clean_up(&self) {
         self.decoding.forget();
+        self.flowing.forget();
         B::memory_cleanup(&self.device);
     }
 
@@ -114,14 +121,17 @@ impl<B: ModelBackend> Alpamayo<B> {
         let noise = self.noise(rows, options)?;
         let flow = EulerFlow::new(options.flow_steps.unwrap_or(self.config.flow.num_inference_steps))?;
         on_device::<B, _>("flow", &self.device, || {
-            let context = self.expert_context(generation)?;
+            let mut context = self.expert_context(generation)?;
             let x = upload(noise, [rows * waypoints, ACTION_FEATURES], &self.device);
-            let mut repetition = B::repetition();
+            let places = places(context.cache);
+            let mut flowing = Flowing::of(context.tokens, self.flowing.take(&places));
+            context.tokens = flowing.tokens.clone();
             let velocity = |step, x, time, observer: &mut dyn Observer<B>| {
-                (self.network.expert).velocity(step, x, time, &context, repetition.as_mut(), observer)
+                (self.network.expert).velocity(step, x, time, &context, flowing.repetition.as_mut(), observer)
             };
             let x = flow.integrate(x, observer, velocity);
             let values = download(x, "reading actions")?;
+            self.flowing.keep(places, flowing);
             let (actions, _) = values.as_chunks::<ACTION_FEATURES>();
             Ok(actions.chunks_exact(waypoints).map(<[_]>::to_vec).collect())
         })
@@ -152,10 +162,15 @@ impl<B: ModelBackend> Alpamayo<B> {
         let first = generation.action_positions()?.into_iter();
         let positions = first.flat_map(|first| (0..waypoints).map(move |waypoint| [first.saturating_add(waypoint); 3]));
         guard("flow", || {
+            let lengths = generation.suffix_lengths();
+            let longest = lengths.iter().copied().max().unwrap_or(0);
+            let longest = longest.next_multiple_of(ALIKE).min(generation.cache.suffix_capacity());
             Ok(ExpertContext {
                 cache: &generation.cache,
-                suffix_lengths: RowLengths::new(generation.suffix_lengths(), &self.device),
-                rotary: self.network.expert.rope.table(positions, &self.device),
+                tokens: ActionTokens {
+                    suffix_lengths: RowLengths::within(longest, lengths, &self.device),
+                    rotary: self.network.expert.rope.table(positions, &self.device),
+                },
             })
         })
     }

@@ -349,7 +349,7 @@ pub fn expert_with<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolEle
         tokens: prepare.tokens,
         all_tokens: prepare.rows(),
         prompt_length: cache.prompt_length(),
-        suffix_length: suffix_lengths.host().iter().copied().max().unwrap_or(0),
+        suffix_length: suffix_lengths.longest(),
         own_length: prepare.tokens,
         appended: 0,
     };
