@@ -1,11 +1,22 @@
 //! The graphics adapters that wgpu finds, GPUs before software renderers.
 
+use std::sync::LazyLock;
+
 use burn_wgpu::WgpuDevice;
 use burn_wgpu::graphics::{AutoGraphicsApi, GraphicsApi};
 use wgpu::{AdapterInfo, Backend, DeviceType};
 
 use crate::device::{BackendKind, Device, Found};
 use crate::error::{Error, Result};
+
+/// The way to the platform's drivers, which stays open: their libraries are unloaded with the last one, and a thread that has used them and
+/// ends later crashes where they were (NVIDIA's Vulkan driver 580.159).
+static INSTANCE: LazyLock<wgpu::Instance> = LazyLock::new(|| {
+    wgpu::Instance::new(wgpu::InstanceDescriptor {
+        backends: AutoGraphicsApi::backend().into(),
+        ..wgpu::InstanceDescriptor::new_without_display_handle()
+    })
+});
 
 /// The adapters that a backend of that kind reaches on this machine.
 ///
@@ -39,11 +50,7 @@ fn adapters(kind: BackendKind) -> Vec<(WgpuDevice, AdapterInfo)> {
     if native(backend) != kind {
         return Vec::new();
     }
-    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
-        backends: backend.into(),
-        ..wgpu::InstanceDescriptor::new_without_display_handle()
-    });
-    let adapters = cubecl::future::block_on(instance.enumerate_adapters(backend.into()));
+    let adapters = cubecl::future::block_on(INSTANCE.enumerate_adapters(backend.into()));
     let infos: Vec<AdapterInfo> = adapters.iter().map(|adapter| adapter.get_info()).collect();
     [
         DeviceType::DiscreteGpu,
