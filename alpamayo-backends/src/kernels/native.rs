@@ -7,6 +7,7 @@ use burn_cubecl::tensor::CubeTensor;
 use super::attention::launch::{Launch, Prepare};
 use super::linear::LibraryProduct;
 use crate::layers::HostRows;
+use crate::sampling::TokenSampling;
 
 /// One piece of such work. What a platform's kernel doesn't take, the common kernels do.
 pub enum NativeWork<'a, R: CubeRuntime> {
@@ -42,6 +43,16 @@ pub enum NativeWork<'a, R: CubeRuntime> {
         /// The table.
         table: &'a HostRows,
     },
+    /// The next token of each row, as words: ids, then faults.
+    Draw(&'a DrawWork<'a, R>),
+}
+
+/// Logits to draw tokens from.
+pub struct DrawWork<'a, R: CubeRuntime> {
+    /// `[clips, vocabulary]`, f32, rows one after another.
+    pub logits: &'a CubeTensor<R>,
+    /// How. A clip's rows, of which each has a uniform number, lie one after another; there are as many of every clip.
+    pub sampling: &'a TokenSampling,
 }
 
 /// Rows to be normalised by the root of their mean square.

@@ -1,6 +1,7 @@
 //! The next token of each row, drawn where the logits are.
 //!
-//! Six launches, none of which waits for the host: the maximum of the logits (`sample_maxima`); weights relative to it, and their sums
+//! A platform may have a kernel of its own for it, which draws the same tokens: see [`NativeWork::Draw`]. The common ones are six
+//! launches, none of which waits for the host: the maximum of the logits (`sample_maxima`); weights relative to it, and their sums
 //! in bins by leading bits (`sample_weights`); twice the bin that holds the cut, and finer sums within it (`sample_narrow`); the cut,
 //! and sums of what lies above (`sample_sums`); the token that the uniform number points at (`sample_pick`). Greedy decoding takes
 //! the first, and one that reads its result. Tokens count as equally likely where their weights are the same in f32.
@@ -24,7 +25,9 @@ use cubecl::ir::features::AtomicUsage;
 use cubecl::ir::{ElemType, StorageType, Type, UIntKind};
 use cubecl::prelude::*;
 
+use super::native::{DrawWork, NativeWork};
 use super::tensors::{array, cubes, empty, extents, float};
+use crate::instances::KernelRuntime;
 use crate::sampling::{Drawn, TokenSampling};
 use histogram::BINS;
 use problem::{Plan, VocabularyLaunch};
@@ -34,7 +37,7 @@ use wide::UNITS;
 
 /// See [`ModelBackend::sample_tokens`](crate::ModelBackend::sample_tokens). None where the vocabulary is larger than 245,760 tokens or
 /// the device adds no integers atomically.
-pub fn sample_tokens<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolElement>(
+pub fn sample_tokens<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement>(
     logits: Tensor<CubeBackend<R, F, I, BT>, 2>,
     sampling: &TokenSampling,
 ) -> Option<Drawn<CubeBackend<R, F, I, BT>>> {
@@ -45,19 +48,22 @@ pub fn sample_tokens<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolEle
     if logits.dtype() != DType::F32 || !is_shared_evenly {
         return None;
     }
+    let logits = float(logits);
+    let native = R::native(&NativeWork::Draw(&DrawWork {
+        logits: &logits,
+        sampling,
+    }));
     let draw = Draw {
-        logits: float(logits),
+        logits,
         clips,
         tokens,
         plan,
         sampling,
     };
-    adds_atomically(&draw.logits.client).then(|| {
-        let words = draw.run();
-        Drawn {
-            ids: Tensor::from_primitive(first_row(&words)),
-            words: Tensor::from_primitive(words),
-        }
+    let words = native.or_else(|| adds_atomically(&draw.logits.client).then(|| draw.run()))?;
+    Some(Drawn {
+        ids: Tensor::from_primitive(first_row(&words)),
+        words: Tensor::from_primitive(words),
     })
 }
 
@@ -249,6 +255,6 @@ fn first_row<R: CubeRuntime>(matrix: &CubeTensor<R>) -> CubeTensor<R> {
 }
 
 /// A number in [0, 1] in 32 bits, at most 1 - 2⁻³².
-fn fraction(number: f64) -> u32 {
+pub(super) fn fraction(number: f64) -> u32 {
     (number * 4_294_967_296.0) as u32
 }

@@ -7,6 +7,7 @@
 mod attention;
 mod decode_attention;
 mod decode_row_attention;
+mod draw;
 mod expert_attention;
 mod few_rows;
 mod host_rows;
@@ -61,6 +62,7 @@ pub fn run(work: &NativeWork<'_, CudaRuntime>) -> Option<Tensor> {
         NativeWork::Prompts { prepare, launch } => attention::prompts(launch, &prepare.qkv),
         NativeWork::Tokens { prepare, launch } => tokens::run(prepare, launch),
         NativeWork::HostRows { ids, table } => host_rows::run(ids, table),
+        NativeWork::Draw(work) => draw::run(work),
     }
 }
 
