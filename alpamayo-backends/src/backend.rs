@@ -1,6 +1,6 @@
 //! The trait of the model's heavy operations.
 
-use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
+use burn::tensor::{DType, Int, Tensor, TensorData, backend::Backend};
 
 use crate::definition;
 use crate::device::Limits;
@@ -176,6 +176,11 @@ pub trait ModelBackend: Backend {
         definition::gate(Self::norm_project(x, norm, gate_up, Activation::None))
     }
 
+    /// The rows that an operation has left for another one, in f32, as closely as that one reads them.
+    fn plain_rows(x: Tensor<Self, 2>) -> Tensor<Self, 2> {
+        x.cast(DType::F32)
+    }
+
     /// [`project_add`](Self::project_add), then [`norm_project`](Self::norm_project) of its result by `next`, without an activation:
     /// the sum `[tokens, out]` and the projection of its norm.
     fn project_add_norm_project(
@@ -191,7 +196,7 @@ pub trait ModelBackend: Backend {
     }
 
     /// [`project_add`](Self::project_add), then [`norm_gate_up`](Self::norm_gate_up) of its result: the sum `[tokens, out]` and the
-    /// gated projection of its norm.
+    /// gated projection of its norm, which may be in whatever form a product takes its rows in ([`plain_rows`](Self::plain_rows)).
     fn project_add_norm_gate_up(
         x: Tensor<Self, 2>,
         linear: &Linear<Self>,

@@ -138,6 +138,10 @@ impl<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement> ModelBac
         kernels::linear::norm_gate_up(x, norm, gate_up)
     }
 
+    fn plain_rows(x: Tensor<Self, 2>) -> Tensor<Self, 2> {
+        kernels::plain_rows(x)
+    }
+
     fn project_add_norm_project(
         x: Tensor<Self, 2>,
         linear: &Linear<Self>,

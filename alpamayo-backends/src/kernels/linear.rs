@@ -14,12 +14,13 @@ use super::matvec::{MAX_TOKENS, matvec};
 use super::norm::{normalize, normalize_rows};
 use super::product::{Element, Product};
 use super::quantized;
+use super::quantized::row::{add_and_multiply, multiply_prepared};
 use super::round::round;
 use super::streamed::{self, streamed};
 use super::tensors::{convert, extents, float, tensor};
 use crate::definition;
 use crate::instances::KernelRuntime;
-use crate::layers::{Activation, Linear, Norm};
+use crate::layers::{Activation, Linear, Norm, Weight};
 
 /// Rows up to which weights of few bits are read as they are where products have no matrix units: beyond, widening them once is
 /// cheaper than in every tile.
@@ -155,6 +156,9 @@ pub fn project_add_norm_project<R: KernelRuntime, F: FloatElement, I: IntElement
     norm: &Norm<Cube<R, F, I, BT>>,
     next: &Linear<Cube<R, F, I, BT>>,
 ) -> [Tensor<Cube<R, F, I, BT>, 2>; 2] {
+    if let Some(results) = in_one_row(&x, linear, &residual, norm, (next, false)) {
+        return results.map(tensor);
+    }
     if let Some(([sum, normalised], product)) = added_and_normalised(&x, linear, &residual, norm, next) {
         return [tensor(sum), tensor(multiply_into(normalised, &product, DType::BF16))];
     }
@@ -171,12 +175,37 @@ pub fn project_add_norm_gate_up<R: KernelRuntime, F: FloatElement, I: IntElement
     norm: &Norm<Cube<R, F, I, BT>>,
     gate_up: &Linear<Cube<R, F, I, BT>>,
 ) -> [Tensor<Cube<R, F, I, BT>, 2>; 2] {
+    if let Some(results) = in_one_row(&x, linear, &residual, norm, (gate_up, true)) {
+        return results.map(tensor);
+    }
     if let Some(([sum, normalised], product)) = added_and_normalised(&x, linear, &residual, norm, gate_up) {
         return [tensor(sum), tensor(gated_product(normalised, product, DType::BF16))];
     }
     let sum = project_add(x, linear, residual);
     let gated = norm_gate_up(sum.clone(), norm, gate_up);
     [sum, gated]
+}
+
+/// The first product of one row with its residual, and the second one of its norm, gated or not, where their weights have few bits that are
+/// multiplied as bytes.
+fn in_one_row<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement>(
+    x: &Tensor<Cube<R, F, I, BT>, 2>,
+    linear: &Linear<Cube<R, F, I, BT>>,
+    residual: &Tensor<Cube<R, F, I, BT>, 2>,
+    norm: &Norm<Cube<R, F, I, BT>>,
+    (next, gated): (&Linear<Cube<R, F, I, BT>>, bool),
+) -> Option<[CubeTensor<R>; 2]> {
+    let is_row = x.dims()[0] == 1 && matches!(next.weight, Weight::Quantized(_));
+    let first = is_row.then(|| Product::new(linear, Activation::None)).flatten()?;
+    let first = Product {
+        residual: Some(full(residual.clone())),
+        ..first
+    };
+    let second = Product {
+        gated,
+        ..Product::new(next, Activation::None)?.with_norm(norm)?
+    };
+    add_and_multiply(&float(x.clone()), &first, &second)
 }
 
 /// The first product with its residual and, as bf16, its rows normalised, where cooperative matrices leave it in parts to be summed;
@@ -269,7 +298,7 @@ fn multiply<R: KernelRuntime>(x: CubeTensor<R>, product: &Product<R>) -> CubeTen
 /// The product by its kernel, where the kernel can in the given element type, otherwise in f32.
 fn multiply_into<R: KernelRuntime>(x: CubeTensor<R>, product: &Product<R>, dtype: DType) -> CubeTensor<R> {
     match Kernel::choose(extents(&x).0, product) {
-        Kernel::Matvec => matvec(&convert(x, DType::F32), product),
+        Kernel::Matvec => multiply_prepared(&x, product).unwrap_or_else(|| matvec(&convert(x, DType::F32), product)),
         Kernel::Streamed => {
             let x = if x.dtype == DType::F16 {
                 convert(x, DType::F32)
@@ -357,5 +386,5 @@ fn operand<R: KernelRuntime>(x: CubeTensor<R>, product: &Product<R>) -> CubeTens
 fn full<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement>(
     x: Tensor<Cube<R, F, I, BT>, 2>,
 ) -> CubeTensor<R> {
-    float(x.cast(DType::F32))
+    convert(float(x), DType::F32)
 }

@@ -54,3 +54,4 @@ pub use rows::{add_rows, lookup_host_rows, lookup_rows};
 pub use sample::sample_tokens;
 pub use step::{decode_step, move_action_tokens, moves_steps};
 pub use store::store_weight;
+pub use tensors::plain_rows;

@@ -184,6 +184,11 @@ impl<R: CubeRuntime> Product<R> {
 
     /// Whether `x` is a matrix of the weight's input features.
     pub fn takes(&self, x: &CubeTensor<R>) -> bool {
-        extents(x).1 == self.weight.columns
+        self.takes_features(extents(x).1)
+    }
+
+    /// Whether the weight has so many input features.
+    pub fn takes_features(&self, features: usize) -> bool {
+        features == self.weight.columns
     }
 }

@@ -8,6 +8,7 @@ use cubecl::ir::{ElemType, FloatKind, IntKind, features::MmaConfig};
 use cubecl::prelude::*;
 
 use super::apart;
+use super::quantized::row::prepared;
 
 /// The tensor of the runtime behind a float tensor, its rows one after another.
 pub fn float<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolElement, const D: usize>(
@@ -30,12 +31,20 @@ pub fn tensor<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolElement, c
     Tensor::from_primitive(TensorPrimitive::Float(primitive))
 }
 
-/// A tensor in another element type, its rows one after another.
+/// A tensor in another element type, its rows one after another; a row that was prepared for a product is one in f32.
 pub fn convert<R: CubeRuntime>(tensor: CubeTensor<R>, dtype: DType) -> CubeTensor<R> {
+    let tensor = prepared::plain(tensor);
     if tensor.dtype == dtype {
         return tensor;
     }
     into_contiguous(cast(tensor, dtype))
+}
+
+/// See [`ModelBackend::plain_rows`](crate::ModelBackend::plain_rows).
+pub fn plain_rows<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolElement>(
+    x: Tensor<CubeBackend<R, F, I, BT>, 2>,
+) -> Tensor<CubeBackend<R, F, I, BT>, 2> {
+    tensor(convert(float(x), DType::F32))
 }
 
 /// An uninitialised tensor `[rows, columns]`, rows one after another, beside another one.

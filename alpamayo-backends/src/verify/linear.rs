@@ -30,6 +30,10 @@ pub(super) fn verify<B: ModelBackend>(bench: &mut Bench<'_, B>, shapes: &ModelSh
         residual(bench, tokens, text.intermediate_size, text.hidden_size)?;
         gated(bench, tokens, text.hidden_size, text.intermediate_size)?;
     }
+    let queries = text.attention.num_heads * text.attention.head_dim;
+    let qkv = text.attention.qkv_features();
+    norm_between(bench, 1, [queries, text.hidden_size, text.intermediate_size], true)?;
+    norm_between(bench, 1, [text.intermediate_size, text.hidden_size, qkv], false)?;
     for tokens in [shapes.waypoints, shapes.waypoints * shapes.samples] {
         block(
             bench,

@@ -169,7 +169,7 @@ impl<B: ModelBackend> Bench<'_, B> {
         expected: impl IntoIterator<Item = (usize, usize, f64)>,
     ) {
         let [rows, columns] = output.dims();
-        let output: Vec<f32> = output.into_data().iter::<f32>().collect();
+        let output: Vec<f32> = B::plain_rows(output).into_data().iter::<f32>().collect();
         let (mut difference, mut norm) = (0.0, 0.0);
         for (row, column, value) in expected {
             let actual = if row < rows && column < columns {

@@ -93,16 +93,20 @@ impl<B: ModelBackend> DecoderLayer<B> {
     }
 
     /// The next tokens of every row, `[rows · tokens, hidden]`; writes their keys and values from suffix `position` on.
+    ///
+    /// `projected` is this layer's `q | k | v` of `x` where the layer before has computed it; with the result comes that of `next`.
     pub fn decode(
         &self,
         x: Tensor<B, 2>,
+        projected: Option<Tensor<B, 2>>,
         rotary: &Rotary<B>,
         cache: &mut LayerCache<B>,
         position: &SuffixPosition<B>,
-    ) -> Tensor<B, 2> {
-        self.forward(x, |qkv| {
-            B::decode_attention(qkv, &self.attention, &self.head_norms, rotary, cache, position)
-        })
+        next: Option<&Self>,
+    ) -> (Tensor<B, 2>, Option<Tensor<B, 2>>) {
+        let qkv = projected.unwrap_or_else(|| self.project(x.clone()));
+        let attended = B::decode_attention(qkv, &self.attention, &self.head_norms, rotary, cache, position);
+        self.before_next(attended, x, next)
     }
 
     /// Action tokens `[rows · tokens, hidden]` over a cache that is only read.
@@ -119,6 +123,16 @@ impl<B: ModelBackend> DecoderLayer<B> {
     ) -> (Tensor<B, 2>, Option<Tensor<B, 2>>) {
         let qkv = projected.unwrap_or_else(|| self.project(x.clone()));
         let attended = B::expert_attention(qkv, &self.attention, &self.head_norms, rotary, cache, suffix_lengths);
+        self.before_next(attended, x, next)
+    }
+
+    /// The layer's rows, from what was attended to, and `q | k | v` of the next layer.
+    fn before_next(
+        &self,
+        attended: Tensor<B, 2>,
+        x: Tensor<B, 2>,
+        next: Option<&Self>,
+    ) -> (Tensor<B, 2>, Option<Tensor<B, 2>>) {
         let [x, inner] = self.before_down(attended, x);
         match next {
             Some(next) => {

@@ -155,9 +155,12 @@ impl<B: ModelBackend> Decoder<B> {
         cache: &mut KeyValueCache<B>,
         position: &SuffixPosition<B>,
     ) -> Tensor<B, 2> {
-        let (skipped, count) = (layers.start, layers.len());
-        for (layer, cache) in self.layers.iter().zip(&mut cache.layers).skip(skipped).take(count) {
-            x = layer.decode(x, rotary, cache, position);
+        let caches = cache.layers.iter_mut().skip(layers.start);
+        let layers = self.layers.get(layers).unwrap_or_default();
+        let mut projected = None;
+        for (index, (layer, cache)) in layers.iter().zip(caches).enumerate() {
+            let next = layers.get(index + 1);
+            (x, projected) = layer.decode(x, projected, rotary, cache, position, next);
         }
         x
     }

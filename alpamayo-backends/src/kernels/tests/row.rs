@@ -1,6 +1,6 @@
 //! One row against few bits, whatever units hold of it.
 
-use super::quantized::row::{CubeLimits, Held, RowShape, row_with};
+use super::quantized::row::{CubeLimits, Held, RowShape, add_and_multiply_within, prepared, row_with};
 use super::*;
 use crate::definition::host_values;
 use crate::instances::KernelRuntime;
@@ -19,13 +19,16 @@ fn helds(x: &CubeTensor<WgpuRuntime>) -> Vec<Held> {
 
 /// The kernel's own choice of a cut. Software renderers don't announce sums over planes, but have them.
 fn chosen(x: &CubeTensor<WgpuRuntime>, extents: (usize, usize), scheme: Quantization, held: Held) -> RowShape {
+    RowShape::choose(limits(x), extents, scheme, held).unwrap()
+}
+
+fn limits(x: &CubeTensor<WgpuRuntime>) -> CubeLimits {
     let hardware = &x.client.properties().hardware;
-    let limits = CubeLimits {
+    CubeLimits {
         lanes: hardware.plane_size_min as usize,
         units: hardware.max_units_per_cube as usize,
         shared: hardware.max_shared_memory_size,
-    };
-    RowShape::choose(limits, extents, scheme, held).unwrap()
+    }
 }
 
 /// The columns of every unit of a row.
@@ -111,6 +114,51 @@ proptest! {
             let output = row_with(&x, &product, scheme, shape);
             assert_close(&host(tensor::<_, f32, i32, u32, 2>(output)), &expected(&case, held), 2e-5);
         }
+    }
+
+    #[test]
+    fn products_behind_one_another_are_those_one_by_one(
+        groups in (1..4_usize, 1..4_usize, 1..4_usize), int8 in (any::<bool>(), any::<bool>(), any::<bool>()), gated in any::<bool>(), seed in 0..9_u64,
+    ) {
+        let device = WgpuDevice::default();
+        let (columns, hidden, outputs) = (128 * groups.0, 128 * groups.1, 128 * groups.2);
+        let format = |int8| if int8 { WeightFormat::Int8 } else { WeightFormat::Int4 };
+        let product = |seed, rows, columns, int8| {
+            let linear = Linear::new(weight::<Wgpu>(&values(seed, rows * columns), rows, format(int8), &device), None);
+            Product::new(&linear, Activation::None).unwrap()
+        };
+        let x = float(matrix::<Wgpu>(&uneven(seed as u32, columns), 1, &device));
+        if !WgpuRuntime::multiplies_bytes(&x.client) {
+            return Ok(());
+        }
+        let residual = float(matrix::<Wgpu>(&values(seed + 1, hidden), 1, &device));
+        let first = Product { residual: Some(residual), ..product(seed + 2, hidden, columns, int8.0) };
+        let norm = Norm::rms(vector(&values(seed + 3, hidden), &device), 1e-6);
+        let rows = if gated { 2 * outputs } else { outputs };
+        let second = Product { gated, ..product(seed + 4, rows, hidden, int8.1) };
+        let second = second.with_norm::<f32, i32, u32>(&norm).unwrap();
+        let one = |x: &CubeTensor<WgpuRuntime>, product: &Product<WgpuRuntime>, int8| {
+            let scheme = format(int8).quantization().unwrap();
+            row_with(x, product, scheme, chosen(x, (product.weight.rows, product.weight.columns), scheme, Held::Bytes))
+        };
+        let values_of = |x: CubeTensor<WgpuRuntime>| host(tensor::<_, f32, i32, u32, 2>(x));
+        let sum = one(&x, &first, int8.0);
+        let expected = one(&sum, &second, int8.1);
+        let [actual_sum, actual] = add_and_multiply_within(limits(&x), &x, &first, &second).unwrap();
+        prop_assert_eq!(prepared::scheme(&actual).is_some(), gated);
+        assert_close(&values_of(actual_sum), &values_of(sum.clone()), 1e-6);
+        // What is kept of a gated row is read by a third product as by one that keeps it itself; its scheme may be another one.
+        let third = Product { residual: Some(sum.clone()), ..product(seed + 5, hidden, outputs, int8.2) };
+        let last = Product { gated: false, ..second.clone() };
+        let expected_third = add_and_multiply_within(limits(&x), &expected, &third, &last).unwrap();
+        let actual_third = add_and_multiply_within(limits(&x), &actual, &third, &last).unwrap();
+        for (actual, expected) in actual_third.into_iter().zip(expected_third) {
+            // Gated outputs are kept twice where `expected` is: to fifteen bits of a set's largest each time.
+            assert_close(&values_of(prepared::plain(actual)), &values_of(prepared::plain(expected)), 1e-4);
+        }
+        let (actual, expected) = (values_of(prepared::plain(actual)), values_of(expected));
+        let kept = if gated { kept(&expected) } else { expected };
+        assert_close(&actual, &kept, 4e-5);
     }
 
     #[test]

@@ -88,12 +88,14 @@ impl<R: KernelRuntime> Chain<R> {
         let (layers, caches) = (&self.layers[first..end], &self.caches[first..end]);
         let mut projected = None;
         for (index, (layer, cache)) in layers.iter().zip(caches).enumerate() {
-            if self.of == Of::Token {
-                x = layer.decode(x, &self.rotary, &mut cache.clone(), &self.position);
-                continue;
-            }
             let next = layers.get(index + 1);
-            (x, projected) = layer.expert(x, projected, &self.rotary, cache, &self.lengths, next);
+            (x, projected) = match self.of {
+                Of::Token => {
+                    let cache = &mut cache.clone();
+                    layer.decode(x, projected, &self.rotary, cache, &self.position, next)
+                }
+                Of::Step => layer.expert(x, projected, &self.rotary, cache, &self.lengths, next),
+            };
         }
         x
     }

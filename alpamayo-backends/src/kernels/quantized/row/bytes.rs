@@ -25,13 +25,13 @@ const ROOM: u32 = 0x0002_0000;
 const TO_BYTES: f32 = 8_421_504.0;
 
 /// What takes the 128 off four bytes.
-const SIGNS: u32 = 0x8080_8080;
+pub(super) const SIGNS: u32 = 0x8080_8080;
 
 /// Where two of four bytes lie.
 const EVEN: u32 = 0x00ff_00ff;
 
 /// Four words: of a block's eight columns two of high bytes, then two of low ones. Bytes lie in a word as codes do.
-type Words = Vector<u32, Const<4>>;
+pub(super) type Words = Vector<u32, Const<4>>;
 
 /// A row as integers, which all units of a cube have made together.
 #[derive(CubeType)]
@@ -67,11 +67,10 @@ impl SharedRow {
             let second = read_quad(x, norm, column + 4, columns, config);
             square += first.square + second.square;
             let power = power(largest(first.values, second.values));
-            words[block * stride + set] = words_of(first.values, second.values, power, config);
+            words[block * stride + set] = words_of(first.values, second.values, power, config.quantization);
             if block == 0 {
-                let scale = f32::reinterpret(power) * comptime!(1.0 / (16384.0 * code_scale(config.quantization)));
                 let mut pair = Vector::<f32, Const<2>>::empty();
-                pair[0] = scale;
+                pair[0] = scale_of(power, config.quantization);
                 pair[1] = f32::reinterpret(SIGNS.runtime());
                 scales[set] = pair;
             }
@@ -102,7 +101,7 @@ impl SharedRow {
 /// The largest magnitude of a set, as a float's bits, so that what is no number is the largest: of the unit's eight columns and those of
 /// its three neighbours.
 #[cube]
-fn largest(first: Quad, second: Quad) -> u32 {
+pub(super) fn largest(first: Quad, second: Quad) -> u32 {
     let mut largest = SMALLEST.runtime();
     #[unroll]
     for i in 0..4usize {
@@ -118,13 +117,13 @@ fn largest(first: Quad, second: Quad) -> u32 {
 
 /// The bits of the power of two that a set is scaled by: the largest value is less than 127/64 of it.
 #[cube]
-fn power(largest: u32) -> u32 {
+pub(super) fn power(largest: u32) -> u32 {
     (min(largest, INFINITY) + ROOM) & INFINITY
 }
 
 /// Eight columns as integers.
 #[cube]
-fn words_of(first: Quad, second: Quad, power: u32, #[comptime] config: RowConfig) -> Words {
+pub(super) fn words_of(first: Quad, second: Quad, power: u32, #[comptime] quantization: Quantization) -> Words {
     // The largest value times this is less than 127 · 2^8.
     let factor = f32::reinterpret(0x8600_0000u32 - power);
     let mut pairs = Array::<u32>::new(4usize);
@@ -136,12 +135,29 @@ fn words_of(first: Quad, second: Quad, power: u32, #[comptime] config: RowConfig
     let mut words = Words::empty();
     #[unroll]
     for word in 0..2usize {
-        let [first, second] = comptime!(pairs_of(word, config.quantization));
+        let [first, second] = comptime!(pairs_of(word, quantization));
         let (first, second) = (pairs[first], pairs[second]);
         words[word] = (((first >> 8u32) & EVEN) | (second & comptime!(!EVEN))) ^ SIGNS;
         words[comptime!(word + 2)] = ((first & EVEN) | ((second & EVEN) << 8u32)) ^ SIGNS;
     }
     words
+}
+
+/// What a product of a set's integer and a code's byte is multiplied by.
+#[cube]
+pub(super) fn scale_of(power: u32, #[comptime] quantization: Quantization) -> f32 {
+    f32::reinterpret(power) * comptime!(1.0 / (16384.0 * code_scale(quantization)))
+}
+
+/// The integer of one of eight columns.
+#[cube]
+pub(super) fn integer(words: Words, #[comptime] place: usize, #[comptime] quantization: Quantization) -> f32 {
+    let (word, byte) = comptime!(byte_of(place, quantization));
+    // Shifted up and down again, bytes keep their signs.
+    let up = comptime!(24 - 8 * byte as u32);
+    let high = i32::cast_from(words[word] << up) >> 24i32;
+    let low = i32::cast_from(words[comptime!(word + 2)] << up) >> 24i32;
+    f32::cast_from(high * 256i32 + low)
 }
 
 /// Two integers of 16 bits.
@@ -155,11 +171,11 @@ fn pair_of(first: f32, second: f32, factor: f32) -> u32 {
 /// A unit's columns.
 #[derive(CubeType)]
 pub(super) struct Integers {
-    words: Array<Words>,
-    scale: f32,
+    pub(super) words: Array<Words>,
+    pub(super) scale: f32,
     pub(super) square: f32,
     /// [`SIGNS`].
-    signs: u32,
+    pub(super) signs: u32,
 }
 
 #[cube]
@@ -201,8 +217,17 @@ fn pairs_of(word: usize, quantization: Quantization) -> [usize; 2] {
     }
 }
 
+/// The word and the byte of one of eight columns.
+fn byte_of(place: usize, quantization: Quantization) -> (usize, usize) {
+    let (pair, second) = (place / 2, place % 2);
+    let word = (0..2)
+        .find(|&word| pairs_of(word, quantization).contains(&pair))
+        .unwrap_or(0);
+    (word, 2 * second + usize::from(pairs_of(word, quantization)[1] == pair))
+}
+
 /// What a code is multiplied by in its byte.
-fn code_scale(quantization: Quantization) -> f32 {
+pub(super) fn code_scale(quantization: Quantization) -> f32 {
     match quantization {
         Quantization::Int8 => 1.0,
         Quantization::Int4 => 16.0,

@@ -3,9 +3,9 @@
 use cubecl::prelude::*;
 use half::f16;
 
-use super::bytes::{Integers, SharedRow};
+use super::bytes::{Integers, SharedRow, Words};
 use super::config::{GROUP_UNITS, Held, RowConfig, UNIT_COLUMNS};
-use super::floats;
+use super::{floats, prepared};
 use crate::kernels::quantized::codes::{Quad, step};
 use crate::kernels::quantized::matvec::read_x;
 use crate::layers::Quantization;
@@ -36,7 +36,7 @@ impl<W: Size> Loaded<W> {
     reason = "kernels are expanded with variants of a type derived from this one"
 )]
 pub(super) enum Row {
-    /// From `x` itself.
+    /// From `x` itself, each its own.
     Apart,
     /// From what all units of the cube have read together.
     Shared(SharedRow),
@@ -62,6 +62,7 @@ impl Row {
     pub(super) fn columns<V: Size>(
         &self,
         x: &Array<Vector<f32, V>>,
+        prepared: &Array<Words>,
         norm: &ComptimeOption<Array<Vector<f32, V>>>,
         set: usize,
         columns: usize,
@@ -69,7 +70,13 @@ impl Row {
     ) -> Columns {
         #[comptime]
         match self {
-            Row::Apart => Columns::new_Floats(Floats::read(x, norm, set, columns, config)),
+            Row::Apart => {
+                if comptime!(config.shape.held == Held::Prepared) {
+                    Columns::new_Bytes(prepared::read(prepared, set, columns, config))
+                } else {
+                    Columns::new_Floats(Floats::read(x, norm, set, columns, config))
+                }
+            }
             Row::Shared(row) => Columns::new_Bytes(row.columns(set, config)),
         }
     }

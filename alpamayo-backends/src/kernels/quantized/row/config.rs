@@ -23,6 +23,17 @@ pub enum Held {
     Floats,
     /// Integers of two bytes each, for devices that multiply codes as the bytes they are.
     Bytes,
+    /// The same, as the product in front has [written](super::prepared) them.
+    Prepared,
+}
+
+/// What a product leaves for the next one, besides its outputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Prepares {
+    /// The next weight's scheme.
+    pub quantization: Quantization,
+    /// Whether an RMSNorm is in between, and outputs are written as they are as well: otherwise only the next product reads them.
+    pub normed: bool,
 }
 
 /// The cut: a cube has `groups` groups of `splits` planes over the columns, each of which goes through weight rows of its own, once per
@@ -71,6 +82,9 @@ impl RowShape {
     /// Cubes of few units that keep a large GPU busy: four for each of some 130 processors.
     const CUBES: usize = 512;
 
+    /// Units of a cube whose row is prepared: with 768 a token's layer takes as long.
+    const PREPARED_UNITS: usize = 1024;
+
     /// Cubes that read `x` once for all their units: one for each of as many processors.
     const LARGE_CUBES: usize = 128;
 
@@ -82,6 +96,7 @@ impl RowShape {
         match held {
             Held::Floats => Self::of_floats(limits, extents),
             Held::Bytes => Self::of_bytes(limits, extents, quantization),
+            Held::Prepared => Self::of_prepared(limits, extents),
         }
     }
 
@@ -126,12 +141,48 @@ impl RowShape {
             batches: 2,
             held: Held::Bytes,
         };
-        // The parts of all rows' sums are shared as well.
-        let room = limits.shared.checked_sub(shape.row_bytes())? / size_of::<f32>();
-        let rows_per_cube = room / shape.parts() / (shape.groups * shape.slots * shape.batch)
-            * (shape.groups * shape.slots * shape.batch);
+        shape.fitted(limits, rows)
+    }
+
+    /// Planes over all columns, as many as there can be: a unit reads its own, once.
+    fn of_prepared(limits: CubeLimits, (rows, columns): (usize, usize)) -> Option<Self> {
+        let splits = slices(limits.lanes, columns);
+        let shape = Self {
+            lanes: limits.lanes,
+            splits,
+            passes: 1,
+            groups: (limits.units.min(Self::PREPARED_UNITS) / (limits.lanes * splits)).max(1),
+            batch: 2,
+            slots: 1,
+            batches: 2,
+            held: Held::Prepared,
+        };
+        shape.fitted(limits, rows)
+    }
+
+    /// The same cut in cubes whose parts of all rows' sums fit beside the row; `None` where they don't, or a cube has too many units.
+    fn fitted(self, limits: CubeLimits, rows: usize) -> Option<Self> {
+        let room = limits.shared.checked_sub(self.row_bytes())? / size_of::<f32>();
+        let together = self.groups * self.slots * self.batch;
+        let rows_per_cube = room / self.parts() / together * together;
         let cubes = rows.div_ceil(Some(rows_per_cube).filter(|&rows| rows > 0)?);
-        (shape.lanes * splits <= limits.units).then(|| shape.spread(rows, cubes.max(Self::LARGE_CUBES)))
+        (self.lanes * self.splits <= limits.units).then(|| self.spread(rows, cubes.max(Self::LARGE_CUBES)))
+    }
+
+    /// The same cut where cubes have whole sets of the outputs, of so many weight rows each, to [prepare](super::prepared) them; `None` where
+    /// that takes more shared memory than there is.
+    pub fn of_sets(self, limits: CubeLimits, rows: usize, rows_per_output: usize) -> Option<Self> {
+        let groups = 1 << self.groups.min(UNIT_COLUMNS).ilog2();
+        let shape = Self { groups, ..self };
+        let set = (UNIT_COLUMNS / groups * rows_per_output).max(shape.slots * shape.batch);
+        let cubes = Self::LARGE_CUBES.min(rows / (set * groups)).max(1);
+        let rows_per_group = rows.div_ceil(cubes * groups).next_multiple_of(set);
+        let sums = (rows_per_group * shape.parts() + rows_per_group) * groups * size_of::<f32>();
+        let fits = set.is_multiple_of(shape.slots * shape.batch) && shape.row_bytes() + sums <= limits.shared;
+        fits.then_some(Self {
+            batches: rows_per_group / shape.batch,
+            ..shape
+        })
     }
 
     /// The same cut with so many batches that so many cubes take all rows of a weight.
@@ -162,8 +213,14 @@ impl RowShape {
 
     /// Bytes of shared memory that a cube's row takes with its scales and squares.
     fn row_bytes(&self) -> usize {
-        let words = (self.column_sets() + SHARED_PADDING) * Quantization::BLOCKS * 4;
-        (words + 2 * self.column_sets() + self.splits * self.groups) * size_of::<u32>()
+        let shared = match self.held {
+            Held::Prepared => 0,
+            Held::Floats | Held::Bytes => {
+                let words = (self.column_sets() + SHARED_PADDING) * Quantization::BLOCKS * 4;
+                words + 2 * self.column_sets()
+            }
+        };
+        (shared + self.splits * self.groups) * size_of::<u32>()
     }
 }
 
@@ -191,6 +248,8 @@ pub struct RowConfig {
     pub ragged: bool,
     /// Whether the device has f16.
     pub has_halves: bool,
+    /// What it leaves for the next product.
+    pub prepares: Option<Prepares>,
 }
 
 impl RowConfig {
@@ -200,6 +259,7 @@ impl RowConfig {
         shape: RowShape,
         product: &Product<R>,
         quantization: Quantization,
+        prepares: Option<Prepares>,
     ) -> Self {
         let mut config = Self {
             shape,
@@ -213,8 +273,9 @@ impl RowConfig {
             padded: product.weight.columns != shape.column_sets() * UNIT_COLUMNS,
             ragged: false,
             has_halves: client.properties().supports_type(ElemType::Float(FloatKind::F16)),
+            prepares,
         };
-        config.ragged = !(product.out_features()).is_multiple_of(config.outputs_per_group() * shape.groups);
+        config.ragged = !(product.out_features()).is_multiple_of(config.outputs_per_cube());
         config
     }
 
@@ -228,9 +289,20 @@ impl RowConfig {
         self.shape.batches * self.shape.batch
     }
 
+    /// Outputs of a cube.
+    pub(super) fn outputs_per_cube(&self) -> usize {
+        self.outputs_per_group() * self.shape.groups
+    }
+
     /// Outputs of a group.
     pub fn outputs_per_group(&self) -> usize {
         self.rows_per_group() / self.rows_per_output()
+    }
+
+    /// The next weight's scheme, where something is left for it.
+    pub(super) fn next_quantization(&self) -> Quantization {
+        self.prepares
+            .map_or(self.quantization, |prepares| prepares.quantization)
     }
 
     /// Vectors of four words that a unit loads of a weight row's codes.
@@ -246,7 +318,7 @@ mod tests {
     use super::*;
 
     const SCHEMES: [Quantization; 2] = [Quantization::Int8, Quantization::Int4];
-    const HELDS: [Held; 2] = [Held::Floats, Held::Bytes];
+    const HELDS: [Held; 3] = [Held::Floats, Held::Bytes, Held::Prepared];
 
     proptest! {
         #[test]
@@ -264,6 +336,16 @@ mod tests {
                     prop_assert!(shape.batches > 0 && shape.batches.is_multiple_of(shape.slots));
                     let sums = shape.groups * shape.batch * shape.batches * shape.parts() * 4;
                     prop_assert!(held == Held::Floats || sums + shape.row_bytes() <= limits.shared);
+                    for rows_per_output in [1, 2] {
+                        let rows = 128 * rows_per_output * rows.div_ceil(256);
+                        let Some(sets) = shape.of_sets(limits, rows, rows_per_output) else { continue };
+                        let per_cube = sets.groups * sets.batch * sets.batches;
+                        prop_assert!(sets.units() <= units && sets.batches.is_multiple_of(sets.slots));
+                        prop_assert!(per_cube.is_multiple_of(UNIT_COLUMNS * rows_per_output));
+                        prop_assert!(4 * per_cube * (sets.parts() + 1) + sets.row_bytes() <= limits.shared);
+                    }
+                } else if held == Held::Prepared {
+                    prop_assert!(slices(limits.lanes, columns) * limits.lanes > units || columns * 2 > limits.shared / 8);
                 } else if held == Held::Floats {
                     prop_assert!(columns > units.min(512) / 2 * UNIT_COLUMNS);
                 } else {

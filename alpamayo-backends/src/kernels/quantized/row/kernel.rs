@@ -2,8 +2,10 @@
 
 use cubecl::prelude::*;
 
+use super::bytes::Words;
 use super::columns::{Columns, Loaded, Row};
 use super::config::{GROUP_UNITS, Held, RowConfig};
+use super::prepared::{output_of, write};
 use crate::kernels::activation::{activate, silu};
 use crate::kernels::matvec::kernel::{biased, total};
 use crate::layers::Quantization;
@@ -23,19 +25,36 @@ struct Place {
     set: usize,
 }
 
+#[cube]
+impl Place {
+    /// The output that is the group's `item`-th; of what is left for the next product, cubes have whole sets.
+    fn output(&self, item: usize, #[comptime] config: RowConfig) -> usize {
+        let place = self.first + item;
+        if comptime!(config.prepares.is_some()) {
+            output_of(place)
+        } else {
+            place
+        }
+    }
+}
+
 /// Cube dimensions are `(lanes, splits, groups)`; group `CUBE_POS · groups + UNIT_POS_Z` computes its outputs, one batch of weight rows
 /// after another, in each pass with other columns.
 ///
 /// `row_vectors` are the vectors of a weight row; `steps` is the weight once more, as pairs of words: the steps of a group are one.
+/// `x` or `prepared` is read, by what units hold. For the next product, what it reads is written to `next`, times its norm's weight.
 #[cube(launch_unchecked)]
 pub(super) fn quantized_row<W: Size, V: Size>(
     weight: &Array<Vector<u32, W>>,
     steps: &Array<Vector<u32, Const<2>>>,
     x: &Array<Vector<f32, V>>,
+    prepared: &Array<Words>,
     norm: &ComptimeOption<Array<Vector<f32, V>>>,
     bias: &ComptimeOption<Array<f32>>,
     residual: &ComptimeOption<Array<f32>>,
-    out: &mut Array<f32>,
+    next_norm: &ComptimeOption<Array<f32>>,
+    out: &mut ComptimeOption<Array<f32>>,
+    next: &mut ComptimeOption<Array<Words>>,
     outputs: u32,
     columns: u32,
     row_vectors: u32,
@@ -66,7 +85,7 @@ pub(super) fn quantized_row<W: Size, V: Size>(
     let mut square = 0.0f32;
     for pass in 0..shape.passes {
         let set = place.set + pass * comptime!(config.shape.lanes * config.shape.splits);
-        let held = row.columns(x, norm, set, columns, config);
+        let held = row.columns(x, prepared, norm, set, columns, config);
         // Shared columns have been read in front of the first pass.
         if comptime!(config.shape.held == Held::Bytes) {
             square = held.square();
@@ -103,7 +122,20 @@ pub(super) fn quantized_row<W: Size, V: Size>(
     if comptime!(config.norm) {
         scale = norm_scale(&squares, columns, epsilon, config);
     }
-    finish(&sums, scale, bias, residual, out, &place, config);
+    let mut values = SharedMemory::<f32>::new(comptime!(if config.prepares.is_some() {
+        config.outputs_per_cube()
+    } else {
+        1
+    }));
+    finish(&sums, scale, bias, residual, out, &mut values, &place, config);
+    #[comptime]
+    match next {
+        ComptimeOption::Some(next) => {
+            sync_cube();
+            write(&values, next_norm, next, place.outputs, config);
+        }
+        ComptimeOption::None => {}
+    }
 }
 
 /// What an RMSNorm multiplies the group's outputs by.
@@ -150,7 +182,8 @@ fn finish(
     scale: f32,
     bias: &ComptimeOption<Array<f32>>,
     residual: &ComptimeOption<Array<f32>>,
-    out: &mut Array<f32>,
+    out: &mut ComptimeOption<Array<f32>>,
+    values: &mut SharedMemory<f32>,
     place: &Place,
     #[comptime] config: RowConfig,
 ) {
@@ -158,7 +191,7 @@ fn finish(
     let base = UNIT_POS_Z as usize * comptime!(config.rows_per_group() * parts);
     let mut item = place.set;
     while item < comptime!(config.outputs_per_group()) {
-        let output = place.first + item;
+        let output = place.output(item, config);
         if output < place.outputs {
             let start = base + item * comptime!(config.rows_per_output() * parts);
             let sum = biased(total(sums, start, parts) * scale, bias, output);
@@ -175,7 +208,16 @@ fn finish(
                 }
                 ComptimeOption::None => {}
             }
-            out[output] = value;
+            if comptime!(config.prepares.is_some()) {
+                values[UNIT_POS_Z as usize * comptime!(config.outputs_per_group()) + item] = value;
+            }
+            #[comptime]
+            match out {
+                ComptimeOption::Some(out) => {
+                    out[output] = value;
+                }
+                ComptimeOption::None => {}
+            }
         }
         item += comptime!(config.shape.lanes * config.shape.splits);
     }
@@ -209,10 +251,10 @@ fn fetch<W: Size>(
     }
     let group = set / GROUP_UNITS;
     let code = group * chunks + set % GROUP_UNITS;
-    let first = place.first + batch * comptime!(shape.batch / per_output);
+    let first = batch * comptime!(shape.batch / per_output);
     #[unroll]
     for row in 0..shape.batch {
-        let mut output = first + comptime!(row / per_output);
+        let mut output = place.output(first + comptime!(row / per_output), config);
         if comptime!(config.ragged) {
             // Past the last row, the last row's.
             output = min(output, place.outputs - 1);

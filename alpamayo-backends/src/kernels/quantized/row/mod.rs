@@ -6,17 +6,20 @@
 //! reads `x` once and makes bytes of it for all its units.
 
 mod bytes;
+mod chained;
 mod columns;
 mod config;
 mod floats;
 mod kernel;
+pub mod prepared;
 
 use burn::tensor::DType;
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-pub use config::{CubeLimits, Held, RowConfig, RowShape};
+pub use chained::{add_and_multiply, add_and_multiply_within, multiply_prepared};
+pub use config::{CubeLimits, Held, Prepares, RowConfig, RowShape};
 
 use crate::instances::KernelRuntime;
 use crate::kernels::product::Product;
@@ -31,12 +34,7 @@ pub fn choose<R: KernelRuntime>(
     product: &Product<R>,
     quantization: Quantization,
 ) -> Option<RowShape> {
-    let hardware = &client.properties().hardware;
-    let limits = CubeLimits {
-        lanes: plane_size(client).filter(|_| tokens == 1)?,
-        units: hardware.max_units_per_cube as usize,
-        shared: hardware.max_shared_memory_size,
-    };
+    let limits = limits(client).filter(|_| tokens == 1)?;
     let held = if R::multiplies_bytes(client) {
         Held::Bytes
     } else {
@@ -50,35 +48,68 @@ pub fn choose<R: KernelRuntime>(
     )
 }
 
-/// The product of `x` `[1, in]`, f32, in a given cut.
+/// What the device allows a cube; none where there are no planes that add up.
+fn limits<R: CubeRuntime>(client: &ComputeClient<R>) -> Option<CubeLimits> {
+    let hardware = &client.properties().hardware;
+    Some(CubeLimits {
+        lanes: plane_size(client)?,
+        units: hardware.max_units_per_cube as usize,
+        shared: hardware.max_shared_memory_size,
+    })
+}
+
+/// The product of `x` `[1, in]` in a given cut: f32, or prepared where the cut says so.
 pub fn row_with<R: CubeRuntime>(
     x: &CubeTensor<R>,
     product: &Product<R>,
     quantization: Quantization,
     shape: RowShape,
 ) -> CubeTensor<R> {
+    let config = RowConfig::new(&x.client, shape, product, quantization, None);
+    let out = empty(x, 1, product.out_features(), DType::F32);
+    launch(x, product, Some(&out), None, config);
+    out
+}
+
+/// What a product leaves for the next one: a row to be written, and the weight of the norm in between.
+struct Next<'a, R: CubeRuntime> {
+    row: &'a CubeTensor<R>,
+    norm: Option<&'a CubeTensor<R>>,
+}
+
+fn launch<R: CubeRuntime>(
+    x: &CubeTensor<R>,
+    product: &Product<R>,
+    out: Option<&CubeTensor<R>>,
+    next: Option<&Next<'_, R>>,
+    config: RowConfig,
+) {
     let (_, columns) = extents(x);
-    let weight = &product.weight;
-    let outputs = product.out_features();
-    let out = empty(x, 1, outputs, DType::F32);
-    let config = RowConfig::new(&x.client, shape, product, quantization);
+    let (weight, outputs, shape) = (&product.weight, product.out_features(), config.shape);
+    let is_prepared = shape.held == Held::Prepared;
+    let x = || if is_prepared { prepared::vectors(x) } else { array(x) };
     let norm = product.norm.as_ref();
+    // A prepared row has been multiplied by the norm's weight.
+    let norm_weight = norm.filter(|_| !is_prepared).map(|(weight, _)| array(weight));
     let dims = CubeDim::new_3d(shape.lanes as u32, shape.splits as u32, shape.groups as u32);
     // SAFETY: rows and columns of the weight are clamped to its extents, columns of `x` and outputs checked against theirs.
     unsafe {
         kernel::quantized_row::launch_unchecked::<R>(
-            &x.client,
-            cubes(outputs.div_ceil(config.outputs_per_group() * shape.groups)),
+            &weight.values.client,
+            cubes(outputs.div_ceil(config.outputs_per_cube())),
             dims,
             Quantization::BLOCKS,
             vector(columns),
             array(&weight.values),
             array(&weight.values),
-            array(x),
-            norm.map(|(norm, _)| array(norm)).into(),
+            x(),
+            x(),
+            norm_weight.into(),
             product.bias.as_ref().map(|bias| array(bias)).into(),
             product.residual.as_ref().map(|residual| array(residual)).into(),
-            array(&out),
+            next.and_then(|next| next.norm).map(array).into(),
+            out.map(array).into(),
+            next.map(|next| prepared::vectors(next.row)).into(),
             outputs as u32,
             columns as u32,
             (weight.words() / Quantization::BLOCKS) as u32,
@@ -86,5 +117,4 @@ pub fn row_with<R: CubeRuntime>(
             config,
         );
     }
-    out
 }
