@@ -118,7 +118,8 @@ proptest! {
 
     #[test]
     fn products_behind_one_another_are_those_one_by_one(
-        groups in (1..4_usize, 1..4_usize, 1..4_usize), int8 in (any::<bool>(), any::<bool>(), any::<bool>()), gated in any::<bool>(), seed in 0..9_u64,
+        groups in (1..4_usize, 1..4_usize, 1..4_usize), int8 in (any::<bool>(), any::<bool>(), any::<bool>()),
+        gated in any::<bool>(), seed in 0..9_u64,
     ) {
         let device = WgpuDevice::default();
         let (columns, hidden, outputs) = (128 * groups.0, 128 * groups.1, 128 * groups.2);

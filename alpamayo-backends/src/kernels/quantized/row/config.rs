@@ -169,8 +169,8 @@ impl RowShape {
         (self.lanes * self.splits <= limits.units).then(|| self.spread(rows, cubes.max(Self::LARGE_CUBES)))
     }
 
-    /// The same cut where cubes have whole sets of the outputs, of so many weight rows each, to [prepare](super::prepared) them; `None` where
-    /// that takes more shared memory than there is.
+    /// The same cut where cubes have whole sets of the outputs, of so many weight rows each, to [prepare](super::prepared) them; `None`
+    /// where that takes more shared memory than there is.
     pub fn of_sets(self, limits: CubeLimits, rows: usize, rows_per_output: usize) -> Option<Self> {
         let groups = 1 << self.groups.min(UNIT_COLUMNS).ilog2();
         let shape = Self { groups, ..self };

@@ -2,7 +2,8 @@
 //! them.
 //!
 //! A set's 32 columns are outputs of one cube, which knows the largest of them. Behind the words of all sets, block after block, is a
-//! vector per set: what its integers are multiplied by, [`SIGNS`] and the sum of squares of what was there before the norm's weight.
+//! vector per set: what its integers are multiplied by, the mask that makes codes signed, and the sum of squares of what was there before
+//! the norm's weight.
 
 use burn::tensor::{DType, Shape};
 use burn_cubecl::CubeRuntime;
