@@ -92,23 +92,7 @@ pub(super) fn quantized_row<W: Size, V: Size>(
         } else {
             square += held.square();
         }
-        let base = group * comptime!(config.rows_per_group() * parts) + pass * shape.splits + UNIT_POS_Y as usize;
-        for round in 0..comptime!(shape.batches / shape.slots) {
-            #[unroll]
-            for slot in 0..shape.slots {
-                let batch = round * shape.slots + slot;
-                multiply(
-                    &held,
-                    &loaded,
-                    &mut sums,
-                    base + batch * comptime!(shape.batch * parts),
-                    slot,
-                    config,
-                );
-                let step = pass * shape.batches + batch + shape.slots;
-                fetch(weight, steps, &mut loaded, &place, step, slot, config);
-            }
-        }
+        multiply_pass(weight, steps, &held, &mut loaded, &mut sums, &place, pass, config);
     }
     if comptime!(config.norm) {
         let square = plane_sum(square);
@@ -135,6 +119,35 @@ pub(super) fn quantized_row<W: Size, V: Size>(
             write(&values, next_norm, next, place.outputs, config);
         }
         ComptimeOption::None => {}
+    }
+}
+
+/// The plane's parts of all sums of a pass, one batch of the group's rows after another: behind each that was multiplied a further one is
+/// asked for.
+#[cube]
+fn multiply_pass<W: Size>(
+    weight: &Array<Vector<u32, W>>,
+    steps: &Array<Vector<u32, Const<2>>>,
+    held: &Columns,
+    loaded: &mut Loaded<W>,
+    sums: &mut SharedMemory<f32>,
+    place: &Place,
+    pass: usize,
+    #[comptime] config: RowConfig,
+) {
+    let shape = comptime!(config.shape);
+    let parts = comptime!(config.shape.parts());
+    let group = UNIT_POS_Z as usize;
+    let base = group * comptime!(config.rows_per_group() * parts) + pass * shape.splits + UNIT_POS_Y as usize;
+    for round in 0..comptime!(shape.batches / shape.slots) {
+        #[unroll]
+        for slot in 0..shape.slots {
+            let batch = round * shape.slots + slot;
+            let at = base + batch * comptime!(shape.batch * parts);
+            multiply(held, loaded, sums, at, slot, config);
+            let step = pass * shape.batches + batch + shape.slots;
+            fetch(weight, steps, loaded, place, step, slot, config);
+        }
     }
 }
 
