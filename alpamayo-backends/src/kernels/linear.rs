@@ -14,7 +14,7 @@ use super::matvec::{MAX_TOKENS, matvec};
 use super::norm::{normalize, normalize_rows};
 use super::product::{Element, Product};
 use super::quantized;
-use super::quantized::row::{add_and_multiply, multiply_prepared};
+use super::quantized::row::{add_and_multiply, limits_of_bytes, multiply_prepared};
 use super::round::round;
 use super::streamed::{self, streamed};
 use super::tensors::{convert, extents, float, tensor};
@@ -195,17 +195,20 @@ fn in_one_row<R: KernelRuntime, F: FloatElement, I: IntElement, BT: BoolElement>
     norm: &Norm<Cube<R, F, I, BT>>,
     (next, gated): (&Linear<Cube<R, F, I, BT>>, bool),
 ) -> Option<[CubeTensor<R>; 2]> {
-    let is_row = x.dims()[0] == 1 && matches!(next.weight, Weight::Quantized(_));
-    let first = is_row.then(|| Product::new(linear, Activation::None)).flatten()?;
+    if x.dims()[0] != 1 || !matches!(next.weight, Weight::Quantized(_)) {
+        return None;
+    }
+    let x = float(x.clone());
+    let limits = limits_of_bytes(&x.client)?;
     let first = Product {
         residual: Some(full(residual.clone())),
-        ..first
+        ..Product::new(linear, Activation::None)?
     };
     let second = Product {
         gated,
         ..Product::new(next, Activation::None)?.with_norm(norm)?
     };
-    add_and_multiply(&float(x.clone()), &first, &second)
+    add_and_multiply(limits, &x, &first, &second)
 }
 
 /// The first product with its residual and, as bf16, its rows normalised, where cooperative matrices leave it in parts to be summed;

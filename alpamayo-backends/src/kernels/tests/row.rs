@@ -1,6 +1,6 @@
 //! One row against few bits, whatever units hold of it.
 
-use super::quantized::row::{CubeLimits, Held, RowShape, add_and_multiply_within, prepared, row_with};
+use super::quantized::row::{CubeLimits, Held, RowShape, add_and_multiply, prepared, row_with};
 use super::*;
 use crate::definition::host_values;
 use crate::instances::KernelRuntime;
@@ -145,14 +145,14 @@ proptest! {
         let values_of = |x: CubeTensor<WgpuRuntime>| host(tensor::<_, f32, i32, u32, 2>(x));
         let sum = one(&x, &first, int8.0);
         let expected = one(&sum, &second, int8.1);
-        let [actual_sum, actual] = add_and_multiply_within(limits(&x), &x, &first, &second).unwrap();
+        let [actual_sum, actual] = add_and_multiply(limits(&x), &x, &first, &second).unwrap();
         prop_assert_eq!(prepared::scheme(&actual).is_some(), gated);
         assert_close(&values_of(actual_sum), &values_of(sum.clone()), 1e-6);
         // What is kept of a gated row is read by a third product as by one that keeps it itself; its scheme may be another one.
         let third = Product { residual: Some(sum.clone()), ..product(seed + 5, hidden, outputs, int8.2) };
         let last = Product { gated: false, ..second.clone() };
-        let expected_third = add_and_multiply_within(limits(&x), &expected, &third, &last).unwrap();
-        let actual_third = add_and_multiply_within(limits(&x), &actual, &third, &last).unwrap();
+        let expected_third = add_and_multiply(limits(&x), &expected, &third, &last).unwrap();
+        let actual_third = add_and_multiply(limits(&x), &actual, &third, &last).unwrap();
         for (actual, expected) in actual_third.into_iter().zip(expected_third) {
             // Gated outputs are kept twice where `expected` is: to fifteen bits of a set's largest each time.
             assert_close(&values_of(prepared::plain(actual)), &values_of(prepared::plain(expected)), 1e-4);

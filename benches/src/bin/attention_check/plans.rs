@@ -95,10 +95,8 @@ pub fn short(plan: Plan) -> String {
             cubes,
         } => {
             let query = if keep_query { "registers" } else { "shared" };
-            {
-                let copies = if asynchronous { "copied" } else { "loaded" };
-                format!("tensor p{planes} t{tiles} k{keys} {query} {copies} c{cubes}")
-            }
+            let copies = if asynchronous { "copied" } else { "loaded" };
+            format!("tensor p{planes} t{tiles} k{keys} {query} {copies} c{cubes}")
         }
         Plan::Cooperative {
             heads,

@@ -6,7 +6,6 @@ use burn_cubecl::tensor::CubeTensor;
 
 use super::config::{CubeLimits, Held, Prepares, RowConfig, RowShape};
 use super::{Next, launch, limits, prepared, row_with};
-use crate::instances::KernelRuntime;
 use crate::kernels::product::Product;
 use crate::kernels::tensors::{convert, empty, extents};
 use crate::layers::Quantization;
@@ -20,24 +19,15 @@ pub fn multiply_prepared<R: CubeRuntime>(x: &CubeTensor<R>, product: &Product<R>
 }
 
 /// The product `first` of one row, whatever its element type, with its residual, in f32, and that of its norm with the weight of `second`:
-/// prepared where it is gated, in f32 otherwise. `None` where the device multiplies no bytes, or rows aren't whole groups of columns.
-pub fn add_and_multiply<R: KernelRuntime>(
-    x: &CubeTensor<R>,
-    first: &Product<R>,
-    second: &Product<R>,
-) -> Option<[CubeTensor<R>; 2]> {
-    let limits = limits(&x.client).filter(|_| R::multiplies_bytes(&x.client))?;
-    add_and_multiply_within(limits, x, first, second)
-}
-
-/// As [`add_and_multiply`], with cubes within the given limits.
-pub fn add_and_multiply_within<R: CubeRuntime>(
+/// prepared where it is gated, in f32 otherwise. `None` where rows aren't whole groups of columns, or cubes within these limits, those of
+/// [a device that multiplies bytes](super::limits_of_bytes), can't hold them.
+pub fn add_and_multiply<R: CubeRuntime>(
     limits: CubeLimits,
     x: &CubeTensor<R>,
     first: &Product<R>,
     second: &Product<R>,
 ) -> Option<[CubeTensor<R>; 2]> {
-    let first_scheme = first.weight.element.quantization()?;
+    let scheme = first.weight.element.quantization()?;
     let next = second.weight.element.quantization()?;
     let (norm, _) = second.norm.as_ref()?;
     let features = first.out_features();
@@ -49,67 +39,60 @@ pub fn add_and_multiply_within<R: CubeRuntime>(
     if !takes {
         return None;
     }
-    let x = if prepared::scheme(x) == Some(first_scheme) {
-        x.clone()
+    let (x, held) = if prepared::scheme(x) == Some(scheme) {
+        (x.clone(), Held::Prepared)
     } else {
-        convert(x.clone(), DType::F32)
+        (convert(x.clone(), DType::F32), Held::Bytes)
     };
-    let shape = shape_of(limits, &x, first, first_scheme, true)?;
+    let shape = shape_of(limits, first, scheme, held, true)?;
+    let next_shape = shape_of(limits, second, next, Held::Prepared, second.gated)?;
     let sum = empty(&x, 1, features, DType::F32);
-    let row = prepared::room(&x, features, next);
-    let second_shape = shape_of(limits, &row, second, next, second.gated)?;
-    let prepares = Prepares {
-        quantization: next,
-        normed: true,
+    let row = multiply_and_prepare(&x, first, (scheme, shape), next, Some((&sum, norm)));
+    // Only another product reads what is gated.
+    let output = if second.gated {
+        multiply_and_prepare(&row, second, (next, next_shape), next, None)
+    } else {
+        row_with(&row, second, next, next_shape)
     };
-    let config = RowConfig::new(&x.client, shape, first, first_scheme, Some(prepares));
-    let left = Next {
-        row: &row,
-        norm: Some(norm),
-    };
-    launch(&x, first, Some(&sum), Some(&left), config);
-    Some([sum, normed_product(&row, second, next, second_shape)])
+    Some([sum, output])
 }
 
-/// The product of a prepared row, prepared itself where it is gated: only another product reads it then.
-fn normed_product<R: CubeRuntime>(
-    row: &CubeTensor<R>,
+/// The product, prepared for a weight of the scheme `next`, or with a norm in between: then it is written to `sum` as it is, too.
+fn multiply_and_prepare<R: CubeRuntime>(
+    x: &CubeTensor<R>,
     product: &Product<R>,
-    scheme: Quantization,
-    shape: RowShape,
+    (scheme, shape): (Quantization, RowShape),
+    next: Quantization,
+    sum_and_norm: Option<(&CubeTensor<R>, &CubeTensor<R>)>,
 ) -> CubeTensor<R> {
-    if !product.gated {
-        return row_with(row, product, scheme, shape);
-    }
-    let gated = prepared::room(row, product.out_features(), scheme);
+    let row = prepared::room(x, product.out_features(), next);
     let prepares = Prepares {
-        quantization: scheme,
-        normed: false,
+        quantization: next,
+        normed: sum_and_norm.is_some(),
     };
-    let config = RowConfig::new(&row.client, shape, product, scheme, Some(prepares));
-    let next = Next {
-        row: &gated,
-        norm: None,
+    let config = RowConfig::new(&x.client, shape, product, scheme, Some(prepares));
+    let left = Next {
+        row: &row,
+        norm: sum_and_norm.map(|(_, norm)| norm),
     };
-    launch(row, product, None, Some(&next), config);
-    gated
+    launch(x, product, sum_and_norm.map(|(sum, _)| sum), Some(&left), config);
+    row
 }
 
 /// The cut of a product, in whole sets of outputs where these are prepared.
 fn shape_of<R: CubeRuntime>(
     limits: CubeLimits,
-    x: &CubeTensor<R>,
     product: &Product<R>,
     scheme: Quantization,
+    held: Held,
     prepares: bool,
 ) -> Option<RowShape> {
-    let held = prepared::scheme(x).map_or(Held::Bytes, |_| Held::Prepared);
-    let rows = product.weight.rows;
+    let (rows, outputs) = (product.weight.rows, product.out_features());
     let shape = RowShape::choose(limits, (rows, product.weight.columns), scheme, held)?;
     if !prepares {
         return Some(shape);
     }
-    let rows_per_output = rows / product.out_features();
-    let is_whole = product.out_features().is_multiple_of(Quantization::GROUP);
+    let is_whole = outputs.is_multiple_of(Quantization::GROUP);
+    let rows_per_output = if product.gated { 2 } else { 1 };
     shape.of_sets(limits, rows, rows_per_output).filter(|_| is_whole)
 }

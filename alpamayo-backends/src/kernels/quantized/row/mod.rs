@@ -18,7 +18,7 @@ use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-pub use chained::{add_and_multiply, add_and_multiply_within, multiply_prepared};
+pub use chained::{add_and_multiply, multiply_prepared};
 pub use config::{CubeLimits, Held, Prepares, RowConfig, RowShape};
 
 use crate::instances::KernelRuntime;
@@ -56,6 +56,11 @@ fn limits<R: CubeRuntime>(client: &ComputeClient<R>) -> Option<CubeLimits> {
         units: hardware.max_units_per_cube as usize,
         shared: hardware.max_shared_memory_size,
     })
+}
+
+/// What a device that multiplies codes as the bytes they are allows a cube; none where it doesn't, or has no planes that add up.
+pub fn limits_of_bytes<R: KernelRuntime>(client: &ComputeClient<R>) -> Option<CubeLimits> {
+    limits(client).filter(|_| R::multiplies_bytes(client))
 }
 
 /// The product of `x` `[1, in]` in a given cut: f32, or prepared where the cut says so.
