@@ -23,7 +23,7 @@ mod opening;
 #[cfg(feature = "cubecl")]
 mod runtime;
 #[cfg(feature = "wgpu")]
-mod wgpu;
+pub(crate) mod wgpu;
 
 #[cfg(feature = "candle")]
 pub use candle::Candle;

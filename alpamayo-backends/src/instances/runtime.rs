@@ -64,6 +64,12 @@ pub trait KernelRuntime: CubeRuntime {
         false
     }
 
+    /// Words by which launches tell each other that they are done (`kernels/signals.rs`), none of which is waited for, on a device that begins launches before the one in front is
+    /// done.
+    fn signals(_device: &Self::Device) -> Option<Handle> {
+        None
+    }
+
     /// A number of the buffer that memory lies in, and how many bytes from its beginning, once all work on it has been handed over;
     /// `None` where recorded work isn't bound to it.
     fn place(_client: &ComputeClient<Self>, _memory: &Handle) -> Option<(u64, u64)> {

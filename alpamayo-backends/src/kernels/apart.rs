@@ -43,6 +43,23 @@ impl Arena {
         self.0.push(handle.clone());
         handle
     }
+
+    /// A buffer that nothing else has lain in, nor will.
+    fn alone<R: Runtime>(&mut self, client: &ComputeClient<R>, bytes: usize) -> Handle {
+        let handle = client.empty(bytes);
+        // Kept twice it is never free.
+        self.0.extend([handle.clone(), handle.clone()]);
+        handle
+    }
+}
+
+/// A buffer of so many bytes, for what one of several [launches that overlap](super::signals) writes: processors may still have what was read
+/// before at any other place of an arena.
+pub fn alone<R: Runtime>(client: &ComputeClient<R>, bytes: usize) -> Handle {
+    OPEN.with_borrow_mut(|open| match open {
+        Some(arena) => arena.alone(client, bytes),
+        None => client.empty(bytes),
+    })
 }
 
 /// A buffer of so many bytes, of the arena that is lent to this thread's work where there is one.

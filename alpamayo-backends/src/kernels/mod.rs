@@ -7,7 +7,7 @@
 )]
 
 mod activation;
-mod apart;
+pub mod apart;
 pub mod attention;
 mod bits;
 mod byte_dot;
@@ -34,6 +34,7 @@ mod round;
 mod rounded;
 mod rows;
 mod sample;
+pub(crate) mod signals;
 mod step;
 mod store;
 pub mod streamed;

@@ -1,5 +1,6 @@
 //! The linear kernels against their definitions on the CPU, over shapes that don't divide evenly.
 
+mod overlap;
 mod row;
 mod weights;
 

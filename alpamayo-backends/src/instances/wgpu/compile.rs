@@ -1,5 +1,7 @@
 //! Kernels to pipelines, where CubeCL's server keeps its own to itself.
 
+#[cfg(feature = "vulkan")]
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use cubecl::ir::StorageType;
@@ -10,11 +12,15 @@ use cubecl::wgpu::AutoRepresentation;
 use cubecl::wgpu::{AutoCompiler, AutoRepresentationRef, WgpuServer};
 use cubecl::{CompilationError, CubeTask, WgpuCompilationOptions};
 use cubecl_runtime::validation::{validate_cube_dim, validate_units};
-use wgpu::{Backend, ComputePipeline};
+use wgpu::{Backend, ComputePipeline, ShaderModule};
 
+use super::commands::Gpu;
+use super::overlapping::Overlappable;
+#[cfg(feature = "vulkan")]
+use super::overlapping::pipeline;
 use super::server::Server;
 #[cfg(feature = "vulkan")]
-use super::{packed_dots, rolled_loops};
+use super::{packed_dots, rolled_loops, waiting};
 
 /// A kernel before it is compiled.
 pub(super) type Kernel = Box<dyn CubeTask<AutoCompiler>>;
@@ -44,7 +50,7 @@ impl CubeTask<AutoCompiler> for Shared {
         mode: ExecutionMode,
         address_type: StorageType,
     ) -> Result<CompiledKernel<AutoCompiler>, CompilationError> {
-        code(&self.0, compiler, options, mode, address_type)
+        code(&self.0, compiler, options, mode, address_type).map(between_barriers)
     }
 }
 
@@ -71,6 +77,15 @@ fn rewritten(mut compiled: CompiledKernel<AutoCompiler>) -> CompiledKernel<AutoC
     compiled
 }
 
+/// The kernel for launches that have barriers in front and behind: it needn't wait by itself.
+fn between_barriers(mut compiled: CompiledKernel<AutoCompiler>) -> CompiledKernel<AutoCompiler> {
+    #[cfg(feature = "vulkan")]
+    if let Some(AutoRepresentation::SpirV(code)) = &mut compiled.repr {
+        waiting::part(&mut code.assembled_module);
+    }
+    compiled
+}
+
 /// The same arguments once more.
 pub(super) fn same(arguments: &KernelArguments) -> KernelArguments {
     let info = &arguments.info;
@@ -90,6 +105,55 @@ pub(super) fn compile(
     mode: ExecutionMode,
     arguments: &KernelArguments,
 ) -> Option<Arc<ComputePipeline>> {
+    let compiled = between_barriers(compiled(server, utilities, kernel, mode)?);
+    let module = module(server, &compiled, mode)?;
+    let code = compiled.repr.as_ref().map(|code| code.as_ref());
+    Some(server.create_pipeline(&compiled.entrypoint_name, code, module, arguments))
+}
+
+/// What the kernel is where launches overlap, `None` where it doesn't wait for the one in front by itself.
+#[cfg(feature = "vulkan")]
+pub(super) fn compile_overlapping(
+    server: &WgpuServer,
+    utilities: &ServerUtilities<Server>,
+    (gpu, kernel): (&Gpu, &Kernel),
+    mode: ExecutionMode,
+    arguments: &KernelArguments,
+) -> Option<Overlappable> {
+    let mut compiled = compiled(server, utilities, kernel, mode)?;
+    let Some(AutoRepresentation::SpirV(code)) = &mut compiled.repr else {
+        return None;
+    };
+    let accesses = waiting::overlap(&mut code.assembled_module)?;
+    let uniform = (!arguments.info.data.is_empty()).then_some(code.uniform_info);
+    let module = module(server, &compiled, mode)?;
+    let buffers = arguments.buffers.len();
+    let numbers = |of: &HashSet<u32>| (0..buffers).filter(|&it| of.contains(&(it as u32))).collect();
+    Some(Overlappable {
+        pipeline: pipeline(&gpu.device, (&compiled.entrypoint_name, &module), buffers, uniform),
+        reads: numbers(&accesses.loaded),
+        writes: numbers(&accesses.stored),
+    })
+}
+
+/// Other compilers' kernels aren't understood.
+#[cfg(not(feature = "vulkan"))]
+pub(super) fn compile_overlapping(
+    _server: &WgpuServer,
+    _utilities: &ServerUtilities<Server>,
+    _gpu_and_kernel: (&Gpu, &Kernel),
+    _mode: ExecutionMode,
+    _arguments: &KernelArguments,
+) -> Option<Overlappable> {
+    None
+}
+
+fn compiled(
+    server: &WgpuServer,
+    utilities: &ServerUtilities<Server>,
+    kernel: &Kernel,
+    mode: ExecutionMode,
+) -> Option<CompiledKernel<AutoCompiler>> {
     let (id, properties) = (kernel.id(), &utilities.properties);
     validate_cube_dim(properties, &id).ok()?;
     validate_units(properties, &id).ok()?;
@@ -97,12 +161,12 @@ pub(super) fn compile(
     let mut compiler = compiler(utilities.info, options);
     let compiled = code(kernel, &mut compiler, options, mode, kernel.address_type()).ok()?;
     let code = compiled.repr.as_ref().map(|code| code.as_ref());
-    if code.map_or(0, shared_bytes) > properties.hardware.max_shared_memory_size {
-        return None;
-    }
-    let name = &compiled.entrypoint_name;
-    let module = server.create_module(name, code, &compiled.source, mode).ok()?;
-    Some(server.create_pipeline(name, code, module, arguments))
+    (code.map_or(0, shared_bytes) <= properties.hardware.max_shared_memory_size).then_some(compiled)
+}
+
+fn module(server: &WgpuServer, compiled: &CompiledKernel<AutoCompiler>, mode: ExecutionMode) -> Option<ShaderModule> {
+    let code = compiled.repr.as_ref().map(|code| code.as_ref());
+    (server.create_module(&compiled.entrypoint_name, code, &compiled.source, mode)).ok()
 }
 
 fn compiler(backend: Backend, options: &WgpuCompilationOptions) -> AutoCompiler {

@@ -105,7 +105,11 @@ impl Table {
             info: Vec::new(),
         };
         let cubes = [self.groups, count, 1];
-        Dispatch { bound, cubes }
+        Dispatch {
+            bound,
+            cubes,
+            overlapping: None,
+        }
     }
 }
 

@@ -6,7 +6,9 @@ mod commands;
 mod compile;
 mod host_memory;
 mod host_rows;
+mod near_caches;
 mod opening;
+mod overlapping;
 #[cfg(feature = "vulkan")]
 mod packed_dots;
 mod reading;
@@ -14,10 +16,13 @@ mod reading;
 mod rolled_loops;
 mod runtime;
 mod server;
+mod signals;
 #[cfg(feature = "vulkan")]
 mod spirv_words;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "vulkan")]
+mod waiting;
 
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 
@@ -74,6 +79,10 @@ impl KernelRuntime for WgpuRuntime {
         ))
     }
 
+    fn signals(device: &WgpuDevice) -> Option<Handle> {
+        signals::words(device)
+    }
+
     fn multiplies_bytes(client: &ComputeClient<Self>) -> bool {
         byte_dots::are_announced(client.properties())
     }
@@ -109,6 +118,40 @@ impl KernelRuntime for WgpuRuntime {
             Some(Ended::Interrupted) => Recorded::Once,
             None => Recorded::Nothing,
         }
+    }
+}
+
+/// The device, whose launches overlap from now on where they are repeated, whether or not it gains by that.
+#[cfg(test)]
+pub(crate) fn overlapping_device() -> WgpuDevice {
+    static OPENED: std::sync::Once = std::sync::Once::new();
+    let device = WgpuDevice::default();
+    OPENED.call_once(|| {
+        WgpuRuntime::client(&device);
+        signals::open(&device);
+    });
+    device
+}
+
+/// Records work; how many of its launches begin before those in front are done, and what repeats it.
+#[cfg(test)]
+pub(crate) fn record_and_count(device: &WgpuDevice, work: impl FnOnce()) -> Option<(usize, Box<dyn Recording>)> {
+    let server = DeviceHandle::<Server>::new(device.to_id());
+    server
+        .submit_blocking(Server::begin_recording)
+        .ok()
+        .filter(|begun| *begun)?;
+    let open = OpenRecording(&server);
+    work();
+    match open.end() {
+        Some(Ended::Recorded(commands)) => Some((
+            commands.waiting(),
+            Box::new(RecordedCommands {
+                server: server.clone(),
+                commands,
+            }),
+        )),
+        _ => None,
     }
 }
 

@@ -14,6 +14,7 @@ use cubecl::{Runtime, wgpu as stock};
 
 use super::runtime::WgpuRuntime;
 use super::server::Server;
+use super::signals;
 
 /// The devices that were opened.
 static OPENED: Mutex<Option<HashSet<DeviceId>>> = Mutex::new(None);
@@ -53,8 +54,13 @@ pub fn share_device(setup: WgpuSetup) -> WgpuDevice {
 fn serve(device: &WgpuDevice, setup: WgpuSetup) {
     let properties = stock::WgpuRuntime::client(device).properties().clone();
     let own = DeviceHandle::<WgpuServer>::new(device.to_id());
+    let adapter = setup.adapter.clone();
     if let Ok(options) = own.submit_blocking(|server| server.compilation_options) {
         let server = Server::new(setup, properties, options);
+        let keeps_order = signals::keeps_order(&adapter);
         let _ = ComputeClient::<WgpuRuntime>::init(device, server);
+        if keeps_order {
+            signals::open(device);
+        }
     }
 }

@@ -25,8 +25,9 @@ use wgpu::{Backend, ComputePipeline, SubmissionIndex};
 use super::bindings::{Bindings, Bound};
 use super::byte_dots;
 use super::commands::{Commands, Dispatch, Gpu, Pace};
-use super::compile::{Kernel, Shared, compile, same};
+use super::compile::{Kernel, Shared, compile, compile_overlapping, same};
 use super::host_rows::Table;
+use super::overlapping::{Overlappable, Overlapping, again, is_same};
 use super::reading::{Reading, Staging, is_whole};
 
 /// How many launches wait to be submitted together, at most: behind a read, when the device has little left to do, and at any time. Where
@@ -41,6 +42,10 @@ pub struct Server {
     /// Absent where CubeCL opened the device itself and keeps it.
     gpu: Option<Gpu>,
     pipelines: HashMap<KernelId, Arc<ComputePipeline>>,
+    /// Kernels of launches that may begin before the one in front is done.
+    overlapping: HashMap<KernelId, Option<Arc<Overlappable>>>,
+    /// The words that launches wait for where they needn't, on devices where they may.
+    signals: Option<WgpuResource>,
     bindings: Bindings,
     /// What was launched and not submitted.
     waiting: Vec<Dispatch>,
@@ -105,6 +110,8 @@ impl Server {
             inner,
             gpu,
             pipelines: HashMap::new(),
+            overlapping: HashMap::new(),
+            signals: None,
             bindings: Bindings::default(),
             waiting: Vec::new(),
             together: TOGETHER[0],
@@ -137,7 +144,10 @@ impl Server {
         let recorded = self.recorded.take();
         match std::mem::replace(&mut self.recording, Recording::Off) {
             Recording::Off => None,
-            Recording::On => recorded.or_else(|| self.commands()).map(Ended::Recorded),
+            Recording::On => {
+                let recorded = recorded.or_else(|| self.commands())?;
+                Some(Ended::Recorded(recorded.overlapping(&mut self.bindings)))
+            }
             Recording::Interrupted => Some(Ended::Interrupted),
         }
     }
@@ -219,13 +229,17 @@ impl Server {
             return false;
         };
         let buffers = arguments.buffers.iter();
-        let Some(buffers) = buffers.map(|buffer| self.resource(buffer, stream)).collect() else {
+        let Some(buffers) = buffers
+            .map(|buffer| self.resource(buffer, stream))
+            .collect::<Option<Vec<_>>>()
+        else {
             return false;
         };
         let Some(pipeline) = self.pipeline(kernel, arguments, mode, stream) else {
             return false;
         };
         if !count.is_empty() {
+            let overlapping = self.overlapping(kernel, &buffers, arguments, mode);
             let info = arguments.info.data.clone();
             self.queue(Dispatch {
                 bound: Bound {
@@ -234,9 +248,46 @@ impl Server {
                     info,
                 },
                 cubes: [x, y, z],
+                overlapping,
             });
         }
         true
+    }
+
+    /// What a launch of a recording binds where it may begin before the one in front is done, which those do that know the words to wait for.
+    fn overlapping(
+        &mut self,
+        kernel: &Arc<Kernel>,
+        buffers: &[WgpuResource],
+        arguments: &KernelArguments,
+        mode: ExecutionMode,
+    ) -> Option<Arc<Overlapping>> {
+        let (Recording::On, Some(signals), Some(gpu)) = (self.recording, &self.signals, &self.gpu) else {
+            return None;
+        };
+        let words = (buffers.iter()).position(|buffer| is_same(buffer, signals))?;
+        let mut id = kernel.id();
+        id.mode(mode);
+        let kernel = match self.overlapping.get(&id) {
+            Some(known) => known.clone(),
+            None => {
+                let compiled = compile_overlapping(&self.inner, &self.utilities, (gpu, kernel), mode, arguments);
+                let compiled = compiled.map(Arc::new);
+                self.overlapping.insert(id, compiled.clone());
+                compiled
+            }
+        };
+        Some(Arc::new(Overlapping {
+            kernel: kernel?,
+            buffers: buffers.iter().map(again).collect(),
+            info: arguments.info.data.clone(),
+            words,
+        }))
+    }
+
+    /// Has launches that know these words begin before those in front are done.
+    pub(super) fn keep_signals(&mut self, words: &Binding, stream: StreamId) {
+        self.signals = self.resource(words, stream);
     }
 
     /// Launches the lookup of so many ids in a table, all of them in the first buffer and the rows in the second; whether it did.

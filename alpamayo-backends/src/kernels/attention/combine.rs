@@ -3,6 +3,7 @@
 use cubecl::prelude::*;
 
 use super::element::{LOWEST, Quad, pack_bf16};
+use crate::kernels::signals::{self, Signals};
 
 /// Units of a cube that share the parts of a head.
 pub(super) const GROUPS: usize = 8;
@@ -43,20 +44,20 @@ pub(super) fn combine(
     sums: &Array<Quad>,
     statistics: &Array<Vector<f32, Const<2>>>,
     output: &mut Array<u32>,
+    signals: &mut Signals,
     heads: u32,
     parts: u32,
     #[comptime] config: CombineConfig,
 ) {
-    let target = CUBE_POS;
-    if target >= heads as usize {
-        terminate!();
-    }
+    // Cubes past the last head do the last one's once more.
+    let target = CUBE_POS.min(heads as usize - 1);
     let columns = comptime!(config.columns());
     let parts = parts as usize;
     let first = target * parts;
     let column = UNIT_POS_X as usize;
     let group = UNIT_POS_Y as usize;
 
+    signals::wait(signals);
     // Everything is on its way before anything is waited for: one trip to memory is most of what this takes.
     let levels = comptime!(config.parts / GROUPS);
     let mut loaded = Array::<Quad>::new(levels);
@@ -120,4 +121,5 @@ pub(super) fn combine(
             }
         }
     }
+    signals::done(signals);
 }

@@ -18,6 +18,7 @@ use super::problem::{ExtentsLaunch, KeyValuesLaunch, Problem, SourcesLaunch};
 use super::stream::Stream;
 use super::tensor_core::TensorCoreConfig;
 use crate::kernels::apart;
+use crate::kernels::signals;
 use crate::kernels::tensors::{cubes, split};
 use crate::layers::{Attention, HeadNorms, Rotary};
 
@@ -437,12 +438,16 @@ impl<R: CubeRuntime> Launch<'_, R> {
 
     /// Buffers for sums (or the result itself) and statistics.
     pub(super) fn results(&self, parts: &Parts, packed: bool) -> [Handle; 2] {
-        let heads = self.all_tokens * self.problem.heads * (parts.count + parts.tails);
-        let bytes = if packed { 2 } else { 4 };
-        [
-            apart::empty(self.client, heads * self.problem.head_dim * bytes),
-            apart::empty(self.client, heads * 8),
-        ]
+        let element = if packed { 2 } else { 4 };
+        self.results_in(parts.count + parts.tails, element, |bytes| {
+            apart::empty(self.client, bytes)
+        })
+    }
+
+    /// Buffers for so many parts of every head's sum, of elements of so many bytes, and for statistics.
+    pub(super) fn results_in(&self, parts: usize, element: usize, buffer: impl Fn(usize) -> Handle) -> [Handle; 2] {
+        let heads = self.all_tokens * self.problem.heads * parts;
+        [heads * self.problem.head_dim * element, heads * 8].map(buffer)
     }
 
     /// Merges the parts, if there are several.
@@ -450,16 +455,24 @@ impl<R: CubeRuntime> Launch<'_, R> {
         if parts.tails == 0 {
             return self.output(sums, packed);
         }
-        let result = self.combine(&sums, &statistics, parts.count + parts.tails, packed);
+        let result = self.combine([&sums, &statistics], parts.count + parts.tails, packed, None);
         self.output(result, packed)
     }
 
-    fn combine(&self, sums: &Handle, statistics: &Handle, slots: usize, packed: bool) -> Handle {
+    /// Merges so many parts of every head's result, waiting for the launch in front by itself where it has [`signals`].
+    pub(super) fn combine(
+        &self,
+        [sums, statistics]: [&Handle; 2],
+        slots: usize,
+        packed: bool,
+        signals: Option<&Handle>,
+    ) -> Handle {
         let Problem { heads, head_dim, .. } = self.problem;
         let heads = self.all_tokens * heads;
-        let output = apart::empty(self.client, heads * head_dim * if packed { 2 } else { 4 });
+        let bytes = heads * head_dim * if packed { 2 } else { 4 };
+        let output = signals::output(self.client, signals, bytes);
         let config = CombineConfig::new(head_dim, slots, packed);
-        // SAFETY: a cube past the last head does nothing.
+        // SAFETY: a cube past the last head takes that one's place.
         unsafe {
             combine::launch_unchecked::<R>(
                 self.client,
@@ -468,6 +481,7 @@ impl<R: CubeRuntime> Launch<'_, R> {
                 array(sums, 16),
                 array(statistics, 8),
                 array(&output, 4),
+                signals::argument(signals),
                 heads as u32,
                 slots as u32,
                 config,
@@ -476,7 +490,7 @@ impl<R: CubeRuntime> Launch<'_, R> {
         output
     }
 
-    fn output(&self, handle: Handle, packed: bool) -> CubeTensor<R> {
+    pub(super) fn output(&self, handle: Handle, packed: bool) -> CubeTensor<R> {
         let Problem { heads, head_dim, .. } = self.problem;
         CubeTensor::new_contiguous(
             self.client.clone(),

@@ -9,6 +9,7 @@ use super::decode::DecodeConfig;
 use super::decode_fresh::decode_fresh;
 use super::launch::{Launch, Parts, Prepare, array};
 use super::plan::Plan;
+use crate::instances::KernelRuntime;
 
 /// How keys and queries are shared by cubes.
 pub(super) struct Stream {
@@ -62,7 +63,7 @@ pub(super) fn takes_fresh<R: CubeRuntime>(prepare: &Prepare<'_, R>, samples: usi
         && prepare.qkv.meta.strides()[0].is_multiple_of(4)
 }
 
-impl<R: CubeRuntime> Launch<'_, R> {
+impl<R: KernelRuntime> Launch<'_, R> {
     /// One token per row: prepares it, appends its key and value to the suffix behind the others, and attends. `None` where the plan does
     /// not do that.
     pub(super) fn fresh(&self, prepare: &Prepare<'_, R>, plan: Plan) -> Option<CubeTensor<R>> {

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use alpamayo_backends::instances::{KernelRuntime, Recorded, Recording};
+use alpamayo_backends::kernels::apart::Arena;
 use alpamayo_backends::layers::{KeyValue, LayerCache, Rotary, RowLengths, SuffixPosition, WeightFormat};
 use alpamayo_core::DecoderConfig;
 use alpamayo_models::decoder::DecoderLayer;
@@ -100,14 +101,16 @@ impl<R: KernelRuntime> Chain<R> {
         x
     }
 
-    /// All layers in parts, recorded; none where the platform can't.
-    fn record(&self, count: usize, device: &R::Device) -> Option<Vec<Box<dyn Recording>>> {
+    /// All layers in parts, recorded over memory of the arena; none where the platform can't.
+    fn record(&self, count: usize, device: &R::Device, arena: &mut Arena) -> Option<Vec<Box<dyn Recording>>> {
         let client = R::client(device);
         let mut x = self.x.clone();
         let mut recordings = Vec::new();
         for first in (0..self.layers.len()).step_by(count) {
             let mut next = None;
-            let recorded = R::record(&client, device, &mut || next = Some(self.part(first, count, x.clone())));
+            let recorded = R::record(&client, device, &mut || {
+                next = Some(arena.lend(|| self.part(first, count, x.clone())))
+            });
             match (recorded, next) {
                 (Recorded::Repeatable(recording) | Recorded::RunAndRepeatable(recording), Some(next)) => {
                     recordings.push(recording);
@@ -149,7 +152,8 @@ fn lines<R: KernelRuntime>(chain: &Chain<R>, device: &R::Device) -> Vec<(String,
     let mut anew = || drop(chain.part(0, layers, chain.x.clone()));
     let mut lines = vec![("launched anew".into(), time(&mut anew))];
     for count in [1, 4, 9, layers] {
-        let Some(recordings) = chain.record(count, device) else {
+        let mut arena = Arena::default();
+        let Some(recordings) = chain.record(count, device, &mut arena) else {
             continue;
         };
         let mut again = || {

@@ -9,6 +9,7 @@ use super::{QUERIES, TilesConfig};
 use crate::kernels::attention::element::{Chunk, HIDDEN, Quad, widen};
 use crate::kernels::attention::head_norm_rope_append::Tables;
 use crate::kernels::attention::problem::Queries;
+use crate::kernels::signals::{self, Signals};
 
 /// The extents of a problem.
 #[derive(CubeType, CubeLaunch)]
@@ -37,6 +38,7 @@ pub(super) fn attend(
     extents: &Extents,
     sums: &mut Array<Quad>,
     statistics: &mut Array<f32>,
+    signals: &mut Signals,
     #[comptime] config: TilesConfig,
 ) {
     let heads = comptime!(config.problem.key_value_heads);
@@ -48,12 +50,12 @@ pub(super) fn attend(
     let index = select(tail, number - prompt_tiles, number);
     let suffix = lengths[0] as usize;
 
-    // What is prepared is asked for first, since it is waited for first.
-    let row = Row::fetch(qkv, tables, extents.qkv_stride as usize, entry, head, config);
     let prompt = extents.prompt as usize;
     let window = (number * config.keys).min(prompt - config.keys);
     let mut tile = Tile::new(config);
     tile.fetch_prompt(cache, entry, head, window, config);
+    signals::wait(signals);
+    let row = Row::fetch(qkv, tables, extents.qkv_stride as usize, entry, head, config);
     // The queries, the new key, the new value.
     let mut fresh = SharedMemory::<Features>::new(comptime!(ROWS * 2 * config.plane));
     row.prepare(&mut fresh, tables, config);
@@ -97,6 +99,7 @@ pub(super) fn attend(
         statistics,
         config,
     );
+    signals::done(signals);
 }
 
 /// A lane's scores, each of one query and one of the tile's keys ([`key_of_score`]).

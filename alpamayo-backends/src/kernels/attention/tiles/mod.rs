@@ -10,8 +10,10 @@ use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-use super::launch::{Buffers, Launch, Parts, Prepare, array};
+use super::launch::{Buffers, Launch, Prepare, array};
 use super::problem::Problem;
+use crate::instances::KernelRuntime;
+use crate::kernels::signals;
 use kernel::{ExtentsLaunch, attend};
 use tile::CacheLaunch;
 
@@ -96,7 +98,7 @@ fn config<R: CubeRuntime>(
     })
 }
 
-impl<R: CubeRuntime> Launch<'_, R> {
+impl<R: KernelRuntime> Launch<'_, R> {
     /// One token per clip: prepares it, appends its key and value to the suffix, and attends, by so many planes per cube with so many keys
     /// each. `None` where tiles don't take the problem.
     pub(super) fn tiles(&self, prepare: &Prepare<'_, R>, planes: usize, keys: usize) -> Option<CubeTensor<R>> {
@@ -110,13 +112,9 @@ impl<R: CubeRuntime> Launch<'_, R> {
         if slots > SLOTS || rows != [self.problem.head_dim; 2] {
             return None;
         }
-        let parts = Parts {
-            count: slots - 1,
-            keys: config.planes * config.keys,
-            tails: 1,
-            tail_keys: 0,
-        };
-        let [sums, statistics] = self.results(&parts, false);
+        let signals = R::signals(&self.device);
+        let buffer = |bytes| signals::output(self.client, signals.as_ref(), bytes);
+        let [sums, statistics] = self.results_in(slots, size_of::<f32>(), buffer);
         let heads = self.entries * self.problem.key_value_heads;
         // SAFETY: the kernel stays within the extents; only one plane writes a row's new key, and none reads it from the suffix.
         unsafe {
@@ -137,10 +135,12 @@ impl<R: CubeRuntime> Launch<'_, R> {
                 ),
                 array(&sums, 16),
                 array(&statistics, 4),
+                signals::argument(signals.as_ref()),
                 config,
             );
         }
-        Some(self.finish(sums, statistics, &parts, false))
+        let result = self.combine([&sums, &statistics], slots, false, signals.as_ref());
+        Some(self.output(result, false))
     }
 }
 

@@ -5,13 +5,14 @@ use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
 
 use super::config::{CubeLimits, Held, Prepares, RowConfig, RowShape};
-use super::{Next, launch, limits, prepared, row_with};
+use super::{Next, launch, limits, prepared, row_of, row_with};
+use crate::instances::KernelRuntime;
 use crate::kernels::product::Product;
-use crate::kernels::tensors::{convert, empty, extents};
+use crate::kernels::tensors::{convert, extents};
 use crate::layers::Quantization;
 
 /// The product of a prepared row, or `None` where `x` is none for the codes of this weight.
-pub fn multiply_prepared<R: CubeRuntime>(x: &CubeTensor<R>, product: &Product<R>) -> Option<CubeTensor<R>> {
+pub fn multiply_prepared<R: KernelRuntime>(x: &CubeTensor<R>, product: &Product<R>) -> Option<CubeTensor<R>> {
     let quantization = prepared::scheme(x).filter(|scheme| product.weight.element.quantization() == Some(*scheme))?;
     let extents = (product.weight.rows, product.weight.columns);
     let shape = RowShape::choose(limits(&x.client)?, extents, quantization, Held::Prepared)?;
@@ -21,7 +22,7 @@ pub fn multiply_prepared<R: CubeRuntime>(x: &CubeTensor<R>, product: &Product<R>
 /// The product `first` of one row, whatever its element type, with its residual, in f32, and that of its norm with the weight of `second`:
 /// prepared where it is gated, in f32 otherwise. `None` where rows aren't whole groups of columns, or cubes within these limits, those of
 /// [a device that multiplies bytes](super::limits_of_bytes), can't hold them.
-pub fn add_and_multiply<R: CubeRuntime>(
+pub fn add_and_multiply<R: KernelRuntime>(
     limits: CubeLimits,
     x: &CubeTensor<R>,
     first: &Product<R>,
@@ -46,7 +47,7 @@ pub fn add_and_multiply<R: CubeRuntime>(
     };
     let shape = shape_of(limits, first, scheme, held, true)?;
     let next_shape = shape_of(limits, second, next, Held::Prepared, second.gated)?;
-    let sum = empty(&x, 1, features, DType::F32);
+    let sum = row_of(&x, features);
     let row = multiply_and_prepare(&x, first, (scheme, shape), next, Some((&sum, norm)));
     // Only another product reads what is gated.
     let output = if second.gated {
@@ -58,7 +59,7 @@ pub fn add_and_multiply<R: CubeRuntime>(
 }
 
 /// The product, prepared for a weight of the scheme `next`, or with a norm in between: then it is written to `sum` as it is, too.
-fn multiply_and_prepare<R: CubeRuntime>(
+fn multiply_and_prepare<R: KernelRuntime>(
     x: &CubeTensor<R>,
     product: &Product<R>,
     (scheme, shape): (Quantization, RowShape),
@@ -94,5 +95,7 @@ fn shape_of<R: CubeRuntime>(
     }
     let is_whole = outputs.is_multiple_of(Quantization::GROUP);
     let rows_per_output = if product.gated { 2 } else { 1 };
-    shape.of_sets(limits, rows, rows_per_output).filter(|_| is_whole)
+    shape
+        .of_sets(limits, (rows, rows_per_output), scheme)
+        .filter(|_| is_whole)
 }

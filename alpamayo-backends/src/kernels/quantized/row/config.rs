@@ -96,7 +96,7 @@ impl RowShape {
         match held {
             Held::Floats => Self::of_floats(limits, extents),
             Held::Bytes => Self::of_bytes(limits, extents, quantization),
-            Held::Prepared => Self::of_prepared(limits, extents),
+            Held::Prepared => Self::of_prepared(limits, extents, quantization),
         }
     }
 
@@ -141,11 +141,11 @@ impl RowShape {
             batches: 2,
             held: Held::Bytes,
         };
-        shape.fitted(limits, rows)
+        Some(shape.fitted(limits, rows)?.early(quantization))
     }
 
     /// Planes over all columns, as many as there can be: a unit reads its own, once.
-    fn of_prepared(limits: CubeLimits, (rows, columns): (usize, usize)) -> Option<Self> {
+    fn of_prepared(limits: CubeLimits, (rows, columns): (usize, usize), quantization: Quantization) -> Option<Self> {
         let splits = slices(limits.lanes, columns);
         let shape = Self {
             lanes: limits.lanes,
@@ -157,7 +157,7 @@ impl RowShape {
             batches: 2,
             held: Held::Prepared,
         };
-        shape.fitted(limits, rows)
+        Some(shape.fitted(limits, rows)?.early(quantization))
     }
 
     /// The same cut in cubes whose parts of all rows' sums fit beside the row; `None` where they don't, or a cube has too many units.
@@ -171,18 +171,28 @@ impl RowShape {
 
     /// The same cut where cubes have whole sets of the outputs, of so many weight rows each, to [prepare](super::prepared) them; `None`
     /// where that takes more shared memory than there is.
-    pub fn of_sets(self, limits: CubeLimits, rows: usize, rows_per_output: usize) -> Option<Self> {
+    pub fn of_sets(
+        self,
+        limits: CubeLimits,
+        (rows, rows_per_output): (usize, usize),
+        quantization: Quantization,
+    ) -> Option<Self> {
         let groups = 1 << self.groups.min(UNIT_COLUMNS).ilog2();
-        let shape = Self { groups, ..self };
-        let set = (UNIT_COLUMNS / groups * rows_per_output).max(shape.slots * shape.batch);
+        let shape = Self {
+            groups,
+            slots: 1,
+            ..self
+        };
+        let set = (UNIT_COLUMNS / groups * rows_per_output).max(shape.batch);
         let cubes = Self::LARGE_CUBES.min(rows / (set * groups)).max(1);
         let rows_per_group = rows.div_ceil(cubes * groups).next_multiple_of(set);
         let sums = (rows_per_group * shape.parts() + rows_per_group) * groups * size_of::<f32>();
-        let fits = set.is_multiple_of(shape.slots * shape.batch) && shape.row_bytes() + sums <= limits.shared;
-        fits.then_some(Self {
+        let fits = set.is_multiple_of(shape.batch) && shape.row_bytes() + sums <= limits.shared;
+        let shape = Self {
             batches: rows_per_group / shape.batch,
             ..shape
-        })
+        };
+        fits.then(|| shape.early(quantization))
     }
 
     /// The same cut with so many batches that so many cubes take all rows of a weight.
@@ -192,6 +202,20 @@ impl RowShape {
             .next_multiple_of(self.slots * self.batch);
         Self {
             batches: rows / self.batch,
+            ..self
+        }
+    }
+
+    /// The same cut whose units ask for as many batches as registers leave room for before they wait for the launch in front: memory has
+    /// nothing else to do then.
+    fn early(self, quantization: Quantization) -> Self {
+        let most = match quantization {
+            Quantization::Int8 => 1,
+            Quantization::Int4 => 2,
+        };
+        let slots = (1..=most).rev().find(|slots| self.batches.is_multiple_of(*slots));
+        Self {
+            slots: slots.unwrap_or(1),
             ..self
         }
     }
@@ -338,7 +362,7 @@ mod tests {
                     prop_assert!(held == Held::Floats || sums + shape.row_bytes() <= limits.shared);
                     for rows_per_output in [1, 2] {
                         let rows = 128 * rows_per_output * rows.div_ceil(256);
-                        let Some(sets) = shape.of_sets(limits, rows, rows_per_output) else { continue };
+                        let Some(sets) = shape.of_sets(limits, (rows, rows_per_output), quantization) else { continue };
                         let per_cube = sets.groups * sets.batch * sets.batches;
                         prop_assert!(sets.units() <= units && sets.batches.is_multiple_of(sets.slots));
                         prop_assert!(per_cube.is_multiple_of(UNIT_COLUMNS * rows_per_output));

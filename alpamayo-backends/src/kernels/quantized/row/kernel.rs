@@ -8,6 +8,7 @@ use super::config::{GROUP_UNITS, Held, RowConfig};
 use super::prepared::{output_of, write};
 use crate::kernels::activation::{activate, silu};
 use crate::kernels::matvec::kernel::{biased, total};
+use crate::kernels::signals::{self, Signals};
 use crate::layers::Quantization;
 
 /// Where a group's weight rows and its unit's columns are.
@@ -55,6 +56,7 @@ pub(super) fn quantized_row<W: Size, V: Size>(
     next_norm: &ComptimeOption<Array<f32>>,
     out: &mut ComptimeOption<Array<f32>>,
     next: &mut ComptimeOption<Array<Words>>,
+    signals: &mut Signals,
     outputs: u32,
     columns: u32,
     row_vectors: u32,
@@ -81,6 +83,7 @@ pub(super) fn quantized_row<W: Size, V: Size>(
     for slot in 0..shape.slots {
         fetch(weight, steps, &mut loaded, &place, slot, slot, config);
     }
+    signals::wait(signals);
     let row = Row::read(x, norm, columns, config);
     let mut square = 0.0f32;
     for pass in 0..shape.passes {
@@ -120,6 +123,7 @@ pub(super) fn quantized_row<W: Size, V: Size>(
         }
         ComptimeOption::None => {}
     }
+    signals::done(signals);
 }
 
 /// The plane's parts of all sums of a pass, one batch of the group's rows after another: behind each that was multiplied a further one is

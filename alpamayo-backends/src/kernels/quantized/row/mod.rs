@@ -13,7 +13,7 @@ mod floats;
 mod kernel;
 pub mod prepared;
 
-use burn::tensor::DType;
+use burn::tensor::{DType, Shape};
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
@@ -23,7 +23,8 @@ pub use config::{CubeLimits, Held, Prepares, RowConfig, RowShape};
 
 use crate::instances::KernelRuntime;
 use crate::kernels::product::Product;
-use crate::kernels::tensors::{array, cubes, empty, extents, plane_size, vector};
+use crate::kernels::signals;
+use crate::kernels::tensors::{array, cubes, extents, plane_size, vector};
 use crate::layers::Quantization;
 
 /// The cut for a single row of `x`, or `None` where the kernel doesn't take the product: there are no planes that add up, or a cube can't hold
@@ -64,16 +65,28 @@ pub fn limits_of_bytes<R: KernelRuntime>(client: &ComputeClient<R>) -> Option<Cu
 }
 
 /// The product of `x` `[1, in]` in a given cut: f32, or prepared where the cut says so.
-pub fn row_with<R: CubeRuntime>(
+pub fn row_with<R: KernelRuntime>(
     x: &CubeTensor<R>,
     product: &Product<R>,
     quantization: Quantization,
     shape: RowShape,
 ) -> CubeTensor<R> {
     let config = RowConfig::new(&x.client, shape, product, quantization, None);
-    let out = empty(x, 1, product.out_features(), DType::F32);
+    let out = row_of(x, product.out_features());
     launch(x, product, Some(&out), None, config);
     out
+}
+
+/// Room for a row of f32.
+fn row_of<R: KernelRuntime>(beside: &CubeTensor<R>, columns: usize) -> CubeTensor<R> {
+    let signals = R::signals(&beside.device);
+    CubeTensor::new_contiguous(
+        beside.client.clone(),
+        beside.device.clone(),
+        Shape::new([1, columns]),
+        signals::output(&beside.client, signals.as_ref(), columns * size_of::<f32>()),
+        DType::F32,
+    )
 }
 
 /// What a product leaves for the next one: a row to be written, and the weight of the norm in between.
@@ -82,7 +95,7 @@ struct Next<'a, R: CubeRuntime> {
     norm: Option<&'a CubeTensor<R>>,
 }
 
-fn launch<R: CubeRuntime>(
+fn launch<R: KernelRuntime>(
     x: &CubeTensor<R>,
     product: &Product<R>,
     out: Option<&CubeTensor<R>>,
@@ -91,6 +104,7 @@ fn launch<R: CubeRuntime>(
 ) {
     let (_, columns) = extents(x);
     let (weight, outputs, shape) = (&product.weight, product.out_features(), config.shape);
+    let signals = R::signals(&x.device);
     let is_prepared = shape.held == Held::Prepared;
     let x = || if is_prepared { prepared::vectors(x) } else { array(x) };
     let norm = product.norm.as_ref();
@@ -115,6 +129,7 @@ fn launch<R: CubeRuntime>(
             next.and_then(|next| next.norm).map(array).into(),
             out.map(array).into(),
             next.map(|next| prepared::vectors(next.row)).into(),
+            signals::argument(signals.as_ref()),
             outputs as u32,
             columns as u32,
             (weight.words() / Quantization::BLOCKS) as u32,

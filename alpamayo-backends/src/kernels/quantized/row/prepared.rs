@@ -13,8 +13,9 @@ use cubecl::prelude::*;
 use super::bytes::{Integers, SIGNS, Words, code_scale, integer, largest, power, scale_of, words_of};
 use super::columns::first_column;
 use super::config::{RowConfig, UNIT_COLUMNS};
-use crate::kernels::apart;
+use crate::instances::KernelRuntime;
 use crate::kernels::quantized::codes::Quad;
+use crate::kernels::signals;
 use crate::kernels::tensors::{cubes, empty, extents};
 use crate::layers::Quantization;
 
@@ -37,7 +38,7 @@ pub fn scheme<R: CubeRuntime>(x: &CubeTensor<R>) -> Option<Quantization> {
 }
 
 /// Room for a row of so many columns, whole groups of them.
-pub(super) fn room<R: CubeRuntime>(
+pub(super) fn room<R: KernelRuntime>(
     beside: &CubeTensor<R>,
     columns: usize,
     quantization: Quantization,
@@ -47,7 +48,7 @@ pub(super) fn room<R: CubeRuntime>(
         beside.client.clone(),
         beside.device.clone(),
         Shape::new([1, columns]),
-        apart::empty(&beside.client, bytes),
+        signals::output(&beside.client, R::signals(&beside.device).as_ref(), bytes),
         dtype(quantization),
     )
 }
