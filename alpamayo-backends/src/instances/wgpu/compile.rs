@@ -16,11 +16,9 @@ use wgpu::{Backend, ComputePipeline, ShaderModule};
 
 use super::commands::Gpu;
 use super::overlapping::Overlappable;
-#[cfg(feature = "vulkan")]
-use super::overlapping::pipeline;
 use super::server::Server;
 #[cfg(feature = "vulkan")]
-use super::{packed_dots, rolled_loops, waiting};
+use super::{packed_dots, read_only, rolled_loops, waiting};
 
 /// A kernel before it is compiled.
 pub(super) type Kernel = Box<dyn CubeTask<AutoCompiler>>;
@@ -78,8 +76,14 @@ fn rewritten(mut compiled: CompiledKernel<AutoCompiler>) -> CompiledKernel<AutoC
 }
 
 /// The kernel for launches that have barriers in front and behind: it needn't wait by itself.
-fn between_barriers(mut compiled: CompiledKernel<AutoCompiler>) -> CompiledKernel<AutoCompiler> {
+fn between_barriers(compiled: CompiledKernel<AutoCompiler>) -> CompiledKernel<AutoCompiler> {
     #[cfg(feature = "vulkan")]
+    let compiled = parted(compiled);
+    compiled
+}
+
+#[cfg(feature = "vulkan")]
+fn parted(mut compiled: CompiledKernel<AutoCompiler>) -> CompiledKernel<AutoCompiler> {
     if let Some(AutoRepresentation::SpirV(code)) = &mut compiled.repr {
         waiting::part(&mut code.assembled_module);
     }
@@ -130,7 +134,7 @@ pub(super) fn compile_overlapping(
     let buffers = arguments.buffers.len();
     let numbers = |of: &HashSet<u32>| (0..buffers).filter(|&it| of.contains(&(it as u32))).collect();
     Some(Overlappable {
-        pipeline: pipeline(&gpu.device, (&compiled.entrypoint_name, &module), buffers, uniform),
+        pipeline: read_only::pipeline(&gpu.device, (&compiled.entrypoint_name, &module), buffers, uniform),
         reads: numbers(&accesses.loaded),
         writes: numbers(&accesses.stored),
     })

@@ -11,6 +11,8 @@ mod opening;
 mod overlapping;
 #[cfg(feature = "vulkan")]
 mod packed_dots;
+#[cfg(feature = "vulkan")]
+mod read_only;
 mod reading;
 #[cfg(feature = "vulkan")]
 mod rolled_loops;

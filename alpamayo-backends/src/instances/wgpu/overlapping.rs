@@ -6,11 +6,7 @@
 use std::sync::Arc;
 
 use cubecl::wgpu::WgpuResource;
-use wgpu::{
-    BindGroupLayoutDescriptor, BindGroupLayoutEntry, BindingType, Buffer, BufferBindingType, BufferTransition,
-    BufferUsages, BufferUses, CommandEncoder, ComputePipeline, ComputePipelineDescriptor, Device,
-    PipelineCompilationOptions, PipelineLayoutDescriptor, ShaderModule, ShaderStages,
-};
+use wgpu::{Buffer, BufferTransition, BufferUsages, BufferUses, CommandEncoder, ComputePipeline};
 
 use super::bindings::Bound;
 use super::commands::Gpu;
@@ -199,48 +195,4 @@ impl Words {
         let buffer = &self.words;
         encoder.transition_resources(std::iter::once(BufferTransition { buffer, state }), std::iter::empty());
     }
-}
-
-/// A pipeline whose buffers are bound as if they were only read: so many, and scalars, in a uniform buffer or not, where there are any.
-pub(super) fn pipeline(
-    device: &Device,
-    (name, module): (&str, &ShaderModule),
-    buffers: usize,
-    uniform: Option<bool>,
-) -> Arc<ComputePipeline> {
-    let read = BufferBindingType::Storage { read_only: true };
-    let info = uniform.map(|is_uniform| if is_uniform { BufferBindingType::Uniform } else { read });
-    let entries: Vec<_> = (0..)
-        .zip(std::iter::repeat_n(read, buffers).chain(info))
-        .map(|(binding, ty)| BindGroupLayoutEntry {
-            binding,
-            visibility: ShaderStages::COMPUTE,
-            ty: BindingType::Buffer {
-                ty,
-                has_dynamic_offset: false,
-                min_binding_size: None,
-            },
-            count: None,
-        })
-        .collect();
-    let group = device.create_bind_group_layout(&BindGroupLayoutDescriptor {
-        label: None,
-        entries: &entries,
-    });
-    let layout = device.create_pipeline_layout(&PipelineLayoutDescriptor {
-        label: None,
-        bind_group_layouts: &[Some(&group)],
-        immediate_size: 0,
-    });
-    Arc::new(device.create_compute_pipeline(&ComputePipelineDescriptor {
-        label: Some(name),
-        layout: Some(&layout),
-        module,
-        entry_point: Some(name),
-        compilation_options: PipelineCompilationOptions {
-            zero_initialize_workgroup_memory: false,
-            ..Default::default()
-        },
-        cache: None,
-    }))
 }
