@@ -53,7 +53,7 @@ impl Arena {
     }
 }
 
-/// A buffer of so many bytes, for what one of several [launches that overlap](super::signals) writes: processors may still have what was read
+/// A buffer of so many bytes, for what one of several launches that overlap (`signals.rs`) writes: processors may still have what was read
 /// before at any other place of an arena.
 pub fn alone<R: Runtime>(client: &ComputeClient<R>, bytes: usize) -> Handle {
     OPEN.with_borrow_mut(|open| match open {

@@ -66,7 +66,7 @@ impl Commands {
 
     /// The same dispatches, of which those that can begin before the one in front is done, to be submitted again and again.
     pub(super) fn overlapping(mut self, bindings: &mut Bindings) -> Self {
-        let cubes = |step: &Step| step.cubes.iter().product();
+        let cubes = |step: &Step| step.cubes.iter().fold(1_u32, |all, side| all.saturating_mul(*side));
         let launches: Vec<_> = (self.steps.iter())
             .map(|step| (cubes(step), step.overlapping.as_deref()))
             .collect();

@@ -109,13 +109,14 @@ pub(super) fn overlap(gpu: &Gpu, launches: &[Launch<'_>]) -> Option<Overlap> {
 
 /// Which launches can wait for the one in front by themselves: it is one that tells them, and no cache has what they read as it was before.
 ///
-/// Fewer than [`FEW`] together take longer than with barriers, of which the first one has two.
+/// Fewer than [`FEW`] together take longer than behind barriers.
 fn waits(launches: &[Launch<'_>]) -> Vec<bool> {
     // As of the launch in front, if that tells.
     let mut caches: Option<NearCaches<Buffer>> = None;
-    let wait = |&(_, overlapping): &Launch<'_>| {
+    let wait = |&(cubes, overlapping): &Launch<'_>| {
         let in_front = caches.take();
-        let Some(overlapping) = overlapping else {
+        // More cubes than can be counted are waited for by a barrier.
+        let Some(overlapping) = overlapping.filter(|_| cubes < DONE) else {
             return false;
         };
         let (reads, writes) = (&overlapping.kernel.reads, &overlapping.kernel.writes);
