@@ -5,8 +5,9 @@ use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 use cubecl::prelude::*;
 use half::bf16;
 
+use super::buffers::array;
 use super::cooperative::{CooperativeConfig, HEAD_DIM, cooperative, cooperative_fresh};
-use super::launch::{Launch, Parts, Prepare, array};
+use super::launch::{Launch, Parts, Prepare};
 use super::plan::Plan;
 use super::tensor_core::{TensorCoreConfig, tensor_core};
 

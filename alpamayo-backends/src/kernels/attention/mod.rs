@@ -3,6 +3,7 @@
 //! Queries and keys are normalised per head, rotated and stored by one kernel, which also scales the queries. What follows
 //! depends on how the keys are stored: f32 takes the exact kernel, which never rounds below f32.
 
+pub(super) mod buffers;
 mod combine;
 mod cooperative;
 mod decode;
@@ -30,7 +31,8 @@ use crate::definition;
 use crate::instances::KernelRuntime;
 use crate::kernels::native::NativeWork;
 use crate::layers::{Attention, HeadNorms, KeyValue, LayerCache, Rotary, RowLengths, SuffixPosition};
-use launch::{Buffers, Cube, Launch, Prepare, primitive, tensor};
+use buffers::Buffers;
+use launch::{Cube, Launch, Prepare, primitive, tensor};
 pub use plan::Plan;
 use problem::Problem;
 use stream::takes_fresh;

@@ -5,9 +5,10 @@ use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
+use super::buffers::array;
 use super::decode::DecodeConfig;
 use super::decode_fresh::decode_fresh;
-use super::launch::{Launch, Parts, Prepare, array};
+use super::launch::{Launch, Parts, Prepare};
 use super::plan::Plan;
 use crate::instances::KernelRuntime;
 

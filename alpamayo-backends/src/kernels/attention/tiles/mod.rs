@@ -10,7 +10,8 @@ use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-use super::launch::{Buffers, Launch, Prepare, array};
+use super::buffers::{Buffers, array};
+use super::launch::{Launch, Prepare};
 use super::problem::Problem;
 use crate::instances::KernelRuntime;
 use crate::kernels::signals;

@@ -8,7 +8,7 @@ use super::module::Kernel;
 use super::tokens::{Attention, HEAD_DIM, Parameters, Prepared, inputs, output};
 use super::{Queue, Tensor, queue};
 use crate::kernels::apart;
-use crate::kernels::attention::launch::Buffers;
+use crate::kernels::attention::buffers::Buffers;
 
 /// Blocks that share the keys of a head.
 const SPLITS: usize = 16;
